@@ -72,6 +72,19 @@ def test_neutral_takes_away_what_is_held_and_not_what_moves(face, models, flashe
     np.testing.assert_allclose(after.lip_opening(face), before.lip_opening(face), atol=0.7)
 
 
+def test_an_emotion_takes_the_place_of_what_is_held(face, models):
+    jaw = 0.3 * (1 + np.sin(8 * TIMES))
+    calm = motion_of(face, jawOpen=jaw)
+    smiling = motion_of(face, jawOpen=jaw, mouthSmile=0.6, cheekSquint=0.4, browOuterUp=0.3)
+    for emotion in ("sad", "happy", "angry"):
+        of_calm, of_smiling = (changed(models, m, emotion) for m in (calm, smiling))
+        apart = [
+            np.linalg.norm(a.displacement(face) - b.displacement(face), axis=2).mean()
+            for a, b in ((smiling, calm), (of_smiling, of_calm))
+        ]
+        assert apart[1] < apart[0] / 4
+
+
 def test_chunks_hold_what_the_whole_holds(face, flashes):
     motion = motion_of(face, browInnerUp=flashes, mouthSmile=np.linspace(0, 0.6, len(TIMES)))
     (whole,) = held_expressions(face, [motion], FPS)

@@ -1,8 +1,8 @@
 """Emotion transfer of performances, which keeps what is the person's own.
 
 An emotion changes what a face holds for seconds, alike on both sides. How its brows move with what is
-said, and how one corner of the mouth rises above the other, is the person's and stays. neutral takes
-away the expression that is held; what rises above it stays as well.
+said, and how one corner of the mouth rises above the other, is the person's and stays. An emotion takes
+the place of the expression that is held; what rises above it stays as well.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HELD_PERCENTILE = 50  # of a blend shape's weight in the window is held
 SMOOTHING_S = 0.5  # standard deviation of the Gaussian that smooths the held weights
 SMOOTHED_DEVIATIONS = 2.0  # of the Gaussian, on either side
 MAX_FPS = 240.0  # of the window: at higher rates it is shorter, which bounds the memory
-# Blend shapes (first parts of names) that neutral takes away where they are held. The others belong
+# Blend shapes (first parts of names) that are taken away where they are held. The others belong
 # to speech, to the gaze, or to how low the lids hang.
 TAKEN_AWAY = (
     *("brow", "eyeSquint", "eyeWide", "cheekSquint", "noseSneer", "mouthSmile", "mouthFrown"),
@@ -129,7 +129,7 @@ class PerformanceTransfer:
         mirrored = face.span[:, face.mirror] * np.array([-1, 1, 1], np.float32)
         # (S, S), the coordinates of the mirror image of each coordinate.
         self._mirror = mirrored.reshape(len(mirrored), -1) @ face.span.reshape(len(mirrored), -1).T
-        # (S, S), what neutral takes away of each weight. It leaves the opening of the mouth.
+        # (S, S), what is taken away of each weight. It leaves the opening of the mouth.
         expressive = np.array([name.startswith(TAKEN_AWAY) for name in face.expression_names])
         of_weights = expressive[:, None] * face.weights_to_coordinates
         self._taken_away = of_weights @ without_opening(face)
@@ -149,14 +149,22 @@ class PerformanceTransfer:
             return motion
         emotions = amounts.copy()
         emotions[:, NEUTRAL_INDEX] = 0
-        expressive = Motion(motion.times, held.mean)
-        shown = with_emotion(self.model, expressive, emotions, self.face, from_neutral=False)
-        added = shown.coordinates - held.mean
-        added = (added + added @ self._mirror) / 2
-        change = added - np.minimum(amounts[:, NEUTRAL_INDEX], 1)[:, None] * (
-            held.weights @ self._taken_away
+        # An emotion takes the place of what both sides hold: it is not added to it. neutral also
+        # takes away what one side holds more than the other.
+        held_away = held.weights @ self._taken_away
+        neutral, all_emotions = (
+            np.minimum(amount, 1)[:, None] for amount in (amounts[:, NEUTRAL_INDEX], amounts.sum(1))
         )
+        taken = neutral * held_away + (all_emotions - neutral) * self._of_both_sides(held_away)
+        calm = Motion(motion.times, held.mean - taken)
+        shown = with_emotion(self.model, calm, emotions, self.face, from_neutral=False)
+        added = shown.coordinates - calm.coordinates
+        change = self._of_both_sides(added) - taken
         after = Motion(motion.times, motion.coordinates + change, motion.loudness)
         coordinates = motion.coordinates.copy()
         coordinates[changed] = self._lip_contact(after, motion).coordinates[changed]
         return Motion(motion.times, coordinates, motion.loudness)
+
+    def _of_both_sides(self, coordinates: np.ndarray) -> np.ndarray:
+        """Return the part of coordinates (T, S) that is alike on both sides."""
+        return np.asarray((coordinates + coordinates @ self._mirror) / 2)
