@@ -34,7 +34,7 @@ def world_matrix(nodes, number):
     return result
 
 
-def animated_nodes(file, frame, animation=-1):
+def animated_nodes(file, frame, animation=0):
     """The nodes at a frame of an animation; None for the file at rest."""
     nodes = json.loads(json.dumps(file.tree["nodes"]))
     if frame is None:
@@ -50,7 +50,7 @@ def animated_nodes(file, frame, animation=-1):
     return nodes
 
 
-def shown(path, frame=None, animation=-1):
+def shown(path, frame=None, animation=0):
     """The points of each primitive at a frame, by (node, primitive), with that of the node's name."""
     file = opened(path)
     nodes = animated_nodes(file, frame, animation)

@@ -521,7 +521,7 @@ def test_both_kinds_of_targets_have_an_animation_each(bound, characters, tmp_pat
     names = tree["meshes"][0]["extras"]["targetNames"]
     assert len(names) == 53 + 52 == len(set(names)) and "jawOpen" in names
     assert "eyeBlinkLeft_arkit" in names[53:]  # its own has that name already
-    first, second = tree["animations"]
+    second, first = tree["animations"]
     assert first["name"] == f"{second['name']} own shapes"
     file = GltfFile(path, path.read_bytes())
     weights = []

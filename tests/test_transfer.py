@@ -27,6 +27,7 @@ from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.obj import save_obj
 from talkemo.formats.registry import open_animation
 from talkemo.geometry.rigid import rigid_motion
+from talkemo.pipelines.named_audio import audio_of, missing_audio
 
 HAPPY, ANGRY = EMOTIONS.index("happy"), EMOTIONS.index("angry")
 
@@ -541,9 +542,26 @@ def test_the_whole_character_comes_back(spoken, character, tmp_path, how):
         mesh.get("name") for mesh in source["meshes"]
     ]
     assert len(back["animations"]) == len(expected["animations"]) + (how == "itself")
-    moved = channels(back["animations"][-1], back)
+    moved = channels(back["animations"][0], back)
+    named = [animation["name"] for animation in back["animations"]]
+    assert named == (["short happy", "short"] if how == "itself" else ["short"])
     assert {("Face", "weights"), ("Head", "rotation"), ("Neck", "rotation")} <= moved
     assert moved == channels(expected["animations"][0], expected)
+
+
+def test_a_glb_names_its_audio_and_its_emotion(spoken, short_speech, tmp_path):
+    glb = tmp_path / "a.glb"
+    glb.write_bytes(spoken[0].read_bytes())
+    source = open_animation(glb)
+    assert {k: source.meta[k] for k in ("audio", "emotion")} == {
+        "audio": short_speech.name,
+        "emotion": "neutral",
+    }
+    assert audio_of(source, None) is None and "does not lie beside" in missing_audio(source)
+    (tmp_path / short_speech.name).write_bytes(short_speech.read_bytes())
+    assert audio_of(source, None).duration == pytest.approx(1.5, abs=0.01)
+    source.meta["audio"] = "a" * 5000  # longer than a file's name
+    assert audio_of(source, None) is None
 
 
 def test_another_face_performs_as_its_own(spoken, character, tmp_path):

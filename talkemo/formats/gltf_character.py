@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +136,15 @@ class CharacterWriter(FileWriter):
         head.build(self.arrays, self.added is not None)
         columns = np.arange(len(ARKIT_NAMES))
         added = dict.fromkeys(self._added_nodes(head.head), (columns, arkit))
+        new = []
+        if self.targets is not None:  # first, for `own_animation`
+            curves = {node: (first + columns, arkit) for node, first in moved.items()}
+            new.append(self._animation("", {**curves, **added}, head))
         if self.own_weights:
             suffix = " own shapes" if self.targets is not None else ""
-            self._animate(suffix, {**self._own_curves(), **added}, head)
-        if self.targets is not None:  # last, for `own_animation`
-            curves = {node: (first + columns, arkit) for node, first in moved.items()}
-            self._animate("", {**curves, **added}, head)
+            new.append(self._animation(suffix, {**self._own_curves(), **added}, head))
+        # Players show the first animation.
+        self.tree["animations"] = [*new, *self.tree.get("animations", [])]
         self._forget_draco()
 
     def _own_shapes_turn_eyes(self) -> bool:
@@ -302,32 +306,37 @@ class CharacterWriter(FileWriter):
                 curves[number] = columns, weights[:, rows]
         return curves
 
-    def _animate(
+    def _animation(
         self,
         suffix: str,
         curves: dict[int, tuple[np.ndarray, np.ndarray]],
         head: HeadTracks,
-    ) -> None:
-        """Add an animation of weights, by node as `_own_curves` returns them, and of the head."""
-        count = sum(map(len, self.weights))
-        tracks = AnimationTracks(self.arrays, np.arange(count) / self.header.fps)
+    ) -> dict[str, Any]:
+        """An animation of weights, by node as `_own_curves` returns them, and of the head."""
+        frames = sum(map(len, self.weights))
+        tracks = AnimationTracks(self.arrays, np.arange(frames) / self.header.fps)
         for node, (columns, values) in curves.items():
-            weights = np.tile(self._weights_at_rest(node), (count, 1))
+            weights = np.tile(self._weights_at_rest(node), (frames, 1))
             weights[:, columns] = values
             tracks.add(node, "weights", weights.ravel())
         for node, path, turns in head.tracks:
             tracks.add(node, path, turns)
         self._keep_other_tracks(tracks.animation)
+        about = {
+            "talkemo": __version__,
+            **self.header.meta,
+            MESH_SPACE: mesh_space(self.header, np.eye(3)),
+        }
+        return {"name": self._animation_name(suffix), **tracks.animation, "extras": about}
+
+    def _animation_name(self, suffix: str) -> str:
+        """Name an animation after the audio, and after the emotion if the file has that name."""
         meta = self.header.meta
-        animations = self.tree.setdefault("animations", [])
-        taken = [_object(animation).get("name") for animation in animations]
-        name = base = Path(str(meta.get("audio") or "talkemo")).stem + suffix
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{base} {number}"
-        about = {"talkemo": __version__, **meta, MESH_SPACE: mesh_space(self.header, np.eye(3))}
-        animations.append({"name": name, **tracks.animation, "extras": about})
+        audio = Path(str(meta.get("audio") or "talkemo")).stem
+        spoken = f"{audio} {meta['emotion']}" if meta.get("emotion") else audio
+        names = chain((audio, spoken), (f"{spoken} {number}" for number in count(2)))
+        taken = {_object(animation).get("name") for animation in self.tree.get("animations", [])}
+        return next(name + suffix for name in names if name + suffix not in taken)
 
     def _keep_other_tracks(self, animation: dict[str, Any]) -> None:
         """Add the tracks of the file's animation that was changed, if any, but for what is new."""

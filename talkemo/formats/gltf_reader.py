@@ -37,6 +37,8 @@ KEY_RATE_RANGE = (5, 240)  # rates of keys in 1/s that are taken for a frame rat
 # Fields that talkemo adds to its own files, in extras of the asset and of a primitive.
 MESH_SPACE = "mesh_space"  # how the mesh's coordinates were converted to the file's
 ALL_TRIANGLES = "all_triangles"  # accessor of all triangles, also those that are never drawn
+# Metadata that are read again: text or numbers.
+META_OF_SPEECH = ("audio", "emotion", "intensity", "timeline")
 MAX_SPACE_RATIO = 1e12  # of lengths in the mesh and in the file
 
 
@@ -199,12 +201,13 @@ class GlbAnimation:
 
     def _read_mesh_space(self, tree: dict[str, Any]) -> np.ndarray:
         """Set facing and unit from talkemo's extras; return the matrix (3, 3) into the mesh."""
-        space = _mesh_space(tree)
-        animation = own_animation(tree)
-        if animation is not None:
-            space = animation["extras"][MESH_SPACE]
-        if space is None:
+        about = _extras_of_talkemo(tree)
+        if about is None:
             return np.eye(3)
+        space = about[MESH_SPACE]
+        for name in META_OF_SPEECH:
+            if isinstance(about.get(name), str | int | float):
+                self.meta[name] = about[name]
         to_file = np.array(space["to_file"], np.float64)
         if to_file.shape != (3, 3) or not within(to_file, MAX_SPACE_RATIO):
             raise ValueError("its mesh space is out of range")
@@ -288,9 +291,18 @@ def _mesh_space(tree: dict[str, Any]) -> dict[str, Any] | None:
     return extras.get(MESH_SPACE) if isinstance(extras, dict) else None
 
 
+def _extras_of_talkemo(tree: dict[str, Any]) -> dict[str, Any] | None:
+    """What talkemo says of an animation of the file, with a mesh space; None of a file of others."""
+    animation = own_animation(tree)
+    if animation is not None:
+        result: dict[str, Any] = animation["extras"]
+        return result
+    return None if _mesh_space(tree) is None else tree["asset"]["extras"]
+
+
 def own_animation(tree: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the last animation that talkemo added to a file of others, None without one."""
-    for animation in reversed(tree.get("animations", [])):
+    """Return the first animation that talkemo added to a file of others, None without one."""
+    for animation in tree.get("animations", []):
         extras = animation.get("extras")
         if isinstance(extras, dict) and isinstance(extras.get(MESH_SPACE), dict):
             result: dict[str, Any] = animation

@@ -108,7 +108,7 @@ class _Scene:
     header : Header
         Of the animation.
     before : int
-        Number of animations that are the character's own; those after them are written.
+        Number of animations that are the character's own, which are the last; others are written.
     named : callable
         Returns the name of an image's file, from its number and ending.
     """
@@ -126,7 +126,8 @@ class _Scene:
         self.nodes = NodeTree(nodes, world_matrices(nodes))
         self.surfaces = read_surfaces(file, every_target=True, with_added=True)
         times = np.arange(header.frames) / header.fps
-        animations = file.tree.get("animations", [])[before:]
+        animations = file.tree.get("animations", [])
+        animations = animations[: len(animations) - before][::-1]  # that of its own shapes first
         self.tracks = [tracks_at(file, animation, times) for animation in animations]
         self.skeleton = _Joints(self)
         self.materials = UsdMaterials(stage, MATERIALS, file, named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..files.reading import printable
 from ..formats.animation import Source
 from .options import PathLike
 
+MAX_NAME_BYTES = 255  # of a file; asking for a longer one is an error
 Notice = Callable[[str], None]  # called with a message for the user
 
 
@@ -50,5 +52,6 @@ def missing_audio(source: Source) -> str:
 
 def _named_file(source: Source) -> str:
     """The name of the audio file in an animation's metadata, empty if there is none."""
-    # Without folders: a downloaded npz must not choose which files are read.
-    return Path(str(source.meta.get("audio", ""))).name
+    # Without folders: a downloaded animation must not choose which files are read.
+    name = Path(str(source.meta.get("audio", ""))).name
+    return name if len(os.fsencode(name)) <= MAX_NAME_BYTES else ""

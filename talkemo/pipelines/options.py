@@ -278,7 +278,7 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
     )
     audio: PathLike | tuple[np.ndarray, int] | Audio | None = option(
         None,
-        "Audio of a video. By default the file that an npz names, if it lies beside the npz.",
+        "Audio of a video. By default the file beside an npz or GLB of talkemo that it names.",
         kind=Path,
     )
     mesh: PathLike | None = option(
@@ -407,7 +407,7 @@ class RenderOptions(CheckedOptions):
 
     audio: PathLike | None = option(
         None,
-        "Audio of the video. By default the file that an npz names, if it lies beside the npz.",
+        "Audio of the video. By default the file beside an npz or GLB of talkemo that it names.",
     )
     size: int | tuple[int, int] = option(
         512,
