@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-import signal
 import sys
-import threading
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from talkemo import InputError, __version__
+from talkemo.compute.signals import end_on_signals
 from talkemo.errors import explain
 
 # Importing a command registers it.
@@ -36,7 +34,6 @@ from .options import app, remember_folders
 from .standard_streams import print_any_text
 from .usage import usage_text
 
-RETRY_SIGNAL_S = 0.05  # after which a signal that came during an import is raised again
 UNUSABLE_PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
 # Depending on its version, Typer has its own copy of Click or uses the installed one.
@@ -75,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         0 done, 1 failed while running, 2 wrong usage or unusable input, 130 interrupted.
     """
     if arguments is None:
-        _end_on_signals()
+        end_on_signals("SIGINT", "SIGTERM", "SIGHUP")
     remember_folders(sys.argv[1:] if arguments is None else arguments)
     print_any_text()
     console.configure()
@@ -101,34 +98,6 @@ def main(arguments: list[str] | None = None) -> int:
         if console.debug:
             raise
         return report(error)
-
-
-def _end_on_signals() -> None:
-    """Let a run that is interrupted or terminated remove its partial outputs, as after an error.
-
-    A signal that is ignored, as SIGHUP is by nohup, stays ignored.
-    """
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    """End the run because of a signal, as soon as no module is being imported.
-
-    An exception within the import of an extension module passes through its C++ code, which would
-    abort the process.
-    """
-    importing = frame
-    while importing is not None:
-        if importing.f_code.co_filename.startswith("<frozen importlib"):
-            threading.Timer(RETRY_SIGNAL_S, signal.raise_signal, (number,)).start()
-            return
-        importing = importing.f_back
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    sys.exit(128 + number)
 
 
 def report(error: Exception) -> int:

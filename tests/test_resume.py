@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import time
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -457,18 +456,53 @@ def refuse(number: int) -> None:
     raise InputError(f"{number}: refused", "take another")
 
 
+def begin(folder: Path) -> None:
+    """A task that removes its partial output when it is ended."""
+    (folder / "partial").touch()
+    try:
+        time.sleep(HANG_S)
+    finally:
+        (folder / "partial").unlink()
+
+
+def never(folder: Path) -> None:
+    (folder / "begun").touch()
+
+
+def begin_or_never(task: tuple[Path, bool]) -> None:
+    begin(task[0]) if task[1] else never(task[0])
+
+
 def test_a_worker_that_is_killed_is_not_waited_for():
-    with pytest.raises(TalkemoError, match="killed by the system"), workers.worker_pool(1) as pool:
-        list(pool.map(end_itself, [1, 2]))
+    with pytest.raises(TalkemoError, match="killed by the system"):
+        list(workers.map_tasks(end_itself, [1, 2], 1))
 
 
 def test_an_error_in_a_worker_reaches_the_user():
-    with pytest.raises(InputError, match="1: refused"), workers.worker_pool(1) as pool:
-        list(pool.map(refuse, [1]))
+    with pytest.raises(InputError, match="1: refused"):
+        list(workers.map_tasks(refuse, [1], 1))
 
 
-def test_workers_end_when_their_caller_is_interrupted():
-    with pytest.raises(KeyboardInterrupt), workers.worker_pool(1) as pool:
-        task = pool.submit(time.sleep, HANG_S)
-        raise KeyboardInterrupt
-    assert task.cancelled() or isinstance(task.exception(), BrokenProcessPool)
+@pytest.mark.parametrize("ended", ["interrupted", "killed"])
+def test_workers_end_with_their_caller_and_leave_nothing(tmp_path, ended):
+    """A task that runs removes its partial output, and the next one does not begin."""
+    tasks = [(tmp_path, True), *[(tmp_path, False)] * 3]
+    caller = multiprocessing.get_context("spawn").Process(target=run_tasks, args=(tasks,))
+    caller.start()
+    deadline = time.monotonic() + HANG_S
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended == "killed":
+        caller.kill()
+    else:
+        os.kill(caller.pid, signal.SIGINT)
+    caller.join(HANG_S)
+    assert caller.exitcode not in (0, None)
+    deadline = time.monotonic() + HANG_S
+    while list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not list(tmp_path.iterdir())
+
+
+def run_tasks(tasks: list[tuple[Path, bool]]) -> None:
+    list(workers.map_tasks(begin_or_never, tasks, 1))

@@ -6,16 +6,20 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
 from ..errors import InputError, TalkemoError
 from ..extras import install_command
+from .signals import end_on_signals
 
+CLEANING_S = 5.0  # that a worker has to remove partial outputs when its parent has ended
 SCHEDULER_TIMEOUT = "10s"  # how long to wait for the scheduler of a cluster
 
 
@@ -56,8 +60,8 @@ def map_tasks(
     if scheduler is not None:
         yield from _map_on_cluster(function, tasks, scheduler, on_failure)
     elif on_failure is None:
-        with worker_pool(jobs) as pool:
-            yield from pool.map(function, tasks)
+        with _worker_pool(jobs) as pool:
+            yield from pool.map(partial(_in_worker, function), tasks)
     else:
         yield from _map_despite_kills(function, tasks, jobs, on_failure)
 
@@ -76,8 +80,8 @@ def _map_despite_kills(
     waiting, processes = list(tasks), jobs
     while waiting:
         try:
-            with worker_pool(processes) as pool:
-                for result in pool.map(function, waiting):
+            with _worker_pool(processes) as pool:
+                for result in pool.map(partial(_in_worker, function), waiting):
                     yield result
                     del waiting[0]
         except WorkerKilledError as error:
@@ -130,7 +134,7 @@ def _map_on_cluster(
 
 
 @contextmanager
-def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+def _worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of new processes, which end with this process even if it is killed.
 
     Raises WorkerKilledError if one of them is killed, for example because memory ran out.
@@ -153,12 +157,23 @@ def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_on_signals("SIGTERM")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _exit_with_parent() -> None:
+def _in_worker(function: Callable[[Any], Any], task: Any) -> Any:
+    """Return the result of a task, or end this process if it shall end."""
+    try:
+        return function(task)
+    except SystemExit:  # after the task has removed its partial outputs
+        os._exit(1)  # the executor would take SystemExit for a result, and begin the next task
+
+
+def _end_with_parent() -> None:
     """End this process when its parent ends; otherwise it would wait for tasks forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)  # also wakes a main thread that waits for a task
+        time.sleep(CLEANING_S)
         os._exit(1)

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..audio.recording import SAMPLE_RATE, open_audio
 from ..audio.samples import MAX_AUDIO_S
-from ..compute.workers import worker_pool
+from ..compute.workers import map_tasks
 from ..errors import InputError, TalkemoError
 from ..files.cache import digest
 from ..files.json_stream import JsonReader
@@ -231,10 +231,10 @@ def align_corpus(
     ]
     if tasks:
         Aligner()  # a missing package is reported here, not in a worker process
-        with worker_pool(jobs) as pool:
-            for done, _ in enumerate(pool.map(_align_shard, tasks), len(shards) - len(tasks) + 1):
-                if progress:
-                    progress(done, len(shards))
+        aligned = map_tasks(_align_shard, tasks, jobs)
+        for done, _ in enumerate(aligned, len(shards) - len(tasks) + 1):
+            if progress:
+                progress(done, len(shards))
     phones: dict[str, list] = {}
     failed = 0
     for path in paths:

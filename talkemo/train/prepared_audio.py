@@ -15,7 +15,7 @@ import numpy as np
 
 from ..audio.mel import mel_filters
 from ..audio.recording import open_audio
-from ..compute.workers import worker_pool
+from ..compute.workers import map_tasks
 from ..data.audio_augmentation import change_speed, through_codec
 from ..data.utterances import (
     PREPARED_SHARD_UTTERANCES,
@@ -129,9 +129,8 @@ def prepare_audio(run: Run, seed: int) -> None:
             if not path.is_file():
                 tasks.append((path, chosen, copy, seed + 1000 * copy + first, run.data))
     if tasks:
-        with worker_pool(run.jobs) as pool:
-            for done, _ in enumerate(pool.map(_prepare_shard, tasks)):
-                run.report("audio", done + 1, len(tasks))
+        for done, _ in enumerate(map_tasks(_prepare_shard, tasks, run.jobs)):
+            run.report("audio", done + 1, len(tasks))
 
 
 def _prepare_shard(task: tuple[Path, list[Utterance], int, int, Path]) -> None:
