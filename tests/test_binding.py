@@ -17,8 +17,9 @@ from talkemo.binding.cache import BindingCache
 from talkemo.binding.fill import fill_of
 from talkemo.binding.placement_search import axis_rotations
 from talkemo.face.canonical import ARKIT_NAMES
+from talkemo.formats.groups import vertex_groups
 from talkemo.formats.mesh import load_mesh
-from talkemo.formats.mesh_types import Mesh
+from talkemo.formats.mesh_types import Mesh, MeshAttributes
 from talkemo.formats.obj import save_obj
 from talkemo.geometry.meshes import closest_on_triangles, vertex_normals
 
@@ -355,6 +356,12 @@ def test_cached_binding_is_used(face, mesh, tmp_path, monkeypatch):
     # Another mesh or other axes have another binding.
     assert cache.name(face, mesh) != cache.name(face, Mesh(mesh.vertices + 1, mesh.faces))
     assert cache.name(face, mesh) != cache.name(face, mesh, up="z")
+    # So has one whose file calls some of its vertices something else, and only such a one.
+    groups = vertex_groups(mesh.attributes, len(mesh.vertices))
+    same = replace(mesh, attributes=MeshAttributes(groups=groups))
+    assert cache.name(face, mesh) == cache.name(face, same)
+    groups[:10] = "hidden"
+    assert cache.name(face, mesh) != cache.name(face, same)
 
 
 def test_damaged_cache_counts_as_empty(face, mesh, bound, tmp_path):

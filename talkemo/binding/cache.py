@@ -16,11 +16,12 @@ from pathlib import Path
 from ..errors import InputError
 from ..face.canonical import Face
 from ..files.cache import cache_folder, remove_least_recent
+from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh
 from .binding import Binding
 from .files import load_binding, mesh_fingerprint, save_binding
 
-BINDING_VERSION = 6  # part of the hash: raise it when binding gives other results
+BINDING_VERSION = 7  # part of the hash: raise it when binding gives other results
 MAX_CACHE_BYTES = 1 << 29  # total size of all bindings
 BINDING_ENDING = ".binding.npz"
 CACHED_NAME = re.compile(r"[0-9a-f]{40}\.binding\.npz")  # of files that the cache may remove
@@ -48,10 +49,8 @@ class BindingCache:
 
         `up` and `forward` as in `FaceHint`; `opinion` names who was asked where the face is.
         """
-        named = None if mesh.attributes is None else mesh.attributes.named
-        names = "" if named is None else hashlib.sha256(named.tobytes()).hexdigest()
         place = (repr(up), repr(forward), repr(opinion))
-        key = (face.fingerprint, mesh_fingerprint(mesh) + names, *place)
+        key = (face.fingerprint, mesh_fingerprint(mesh) + _parts_digest(mesh), *place)
         return hashlib.sha256("/".join((str(BINDING_VERSION), *key)).encode()).hexdigest()[:40]
 
     def get(self, name: str, face: Face, mesh: Mesh) -> Binding | None:
@@ -83,3 +82,14 @@ class BindingCache:
     def _is_own(path: Path) -> bool:
         """Whether a file is the cache's own: its name says so, and the cache makes no links."""
         return bool(CACHED_NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink()
+
+
+def _parts_digest(mesh: Mesh) -> str:
+    """A hash of what a file says its vertices belong to; empty if that is only skin."""
+    if mesh.attributes is None:
+        return ""
+    kinds = vertex_groups(mesh.attributes, len(mesh.vertices))
+    named = mesh.attributes.named
+    contents = b"" if named is None else named.tobytes()
+    contents += kinds.astype("<U6").tobytes() if (kinds != "skin").any() else b""
+    return hashlib.sha256(contents).hexdigest() if contents else ""

@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import InputError
+from ..face.canonical import ARKIT_NAMES
 from ..files.reading import printable, read_bytes, reading_errors
 from ..geometry.rigid import as_rotation
 from .animation import FROWN_META, check_coordinates, frames_per_chunk
@@ -18,7 +19,7 @@ from .gltf_colours import read_colours
 from .gltf_file import MAX_GLB_BYTES, GltfFile
 from .gltf_origin import GltfOrigin, OriginPart
 from .gltf_scene import MAX_MORPH_WEIGHT, Surface, read_surfaces, within
-from .gltf_shapes import has_targets, load_gltf_shapes, named_shapes
+from .gltf_shapes import has_targets, load_gltf_shapes, named_shapes, target_names
 from .gltf_turns import head_and_gaze
 from .groups import kind_of_names
 from .mesh_types import (
@@ -37,6 +38,9 @@ KEY_RATE_RANGE = (5, 240)  # rates of keys in 1/s that are taken for a frame rat
 # Fields that talkemo adds to its own files, in extras of the asset and of a primitive.
 MESH_SPACE = "mesh_space"  # how the mesh's coordinates were converted to the file's
 ALL_TRIANGLES = "all_triangles"  # accessor of all triangles, also those that are never drawn
+# Of the user's mesh, whose lips the file cuts: accessor of its triangles, the number of its vertices,
+# which come first, and accessor of those that are hidden, if any.
+OWN_TRIANGLES, OWN_VERTICES, OWN_HIDDEN = "own_triangles", "own_vertices", "own_hidden"
 # Metadata that are read again: text or numbers.
 META_OF_SPEECH = ("audio", "emotion", "intensity", "timeline")
 MAX_SPACE_RATIO = 1e12  # of lengths in the mesh and in the file
@@ -179,6 +183,7 @@ class GlbAnimation:
             )
         # Turns of the head (T, 3, 3) and the gaze (T, 2) that a file of talkemo has beside that.
         self.head, self.gaze = self._turns(file, to_mesh)
+        self.shown_arkit = self._shown_arkit(file)
 
     def _shape_loader(self, file: GltfFile) -> Callable[[], tuple[MeshShape, ...]] | None:
         """What returns the character's own shapes of the file, in `Mesh.load_shapes`'s sense."""
@@ -257,6 +262,16 @@ class GlbAnimation:
         animation = file.tree["animations"][self._played]
         return head_and_gaze(file, animation, times, upright.T @ self.facing)
 
+    def _shown_arkit(self, file: GltfFile) -> np.ndarray | None:
+        """Weights (T, 52) of ARKit's shapes by which a file that talkemo made moves the face."""
+        node = self._surfaces[0].node
+        if _mesh_space(file.tree) is None or node not in self._curves:
+            return None
+        if tuple(target_names(file, file.tree["nodes"][node]["mesh"])) != ARKIT_NAMES:
+            return None
+        times = np.arange(len(self)) / self.fps
+        return _at_times(self._curves[node], times)
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -275,13 +290,17 @@ class GlbAnimation:
                     continue
                 weights = np.broadcast_to(surface.weights, (len(times), len(surface.shapes)))
                 if surface.node in self._curves:
-                    keys, values = self._curves[surface.node]
-                    columns = [np.interp(times, keys, column) for column in values.T]
-                    weights = np.stack(columns, axis=1)
+                    weights = _at_times(self._curves[surface.node], times)
                 moved = np.tensordot(weights.astype(np.float32), surface.shapes, 1)
                 chunk[:, rows] += moved
             check_coordinates(self.path, chunk)
             yield chunk
+
+
+def _at_times(curve: tuple[np.ndarray, np.ndarray], times: np.ndarray) -> np.ndarray:
+    """Return weights (T, K) at times (T,) from keys (N,) and values (N, K)."""
+    keys, values = curve
+    return np.stack([np.interp(times, keys, column) for column in values.T], axis=1)
 
 
 def _mesh_space(tree: dict[str, Any]) -> dict[str, Any] | None:
@@ -340,6 +359,27 @@ def _undo_export(
         surface.faces = np.asarray(origin, np.int64)[surface.faces]
         surface.points, surface.shapes = surface.points[first], surface.shapes[:, first]
         hidden = hidden[first]
+    if isinstance(extras, dict) and OWN_TRIANGLES in extras:
+        return _undo_cut(file, surface, extras)
+    return hidden
+
+
+def _undo_cut(file: GltfFile, surface: Surface, extras: dict[str, Any]) -> np.ndarray:
+    """Remove what a cut between the lips added to a surface; return its hidden vertices (V,)."""
+    numbers = {
+        name: file.accessor(extras[name]).astype(np.int64)
+        for name in (OWN_TRIANGLES, OWN_HIDDEN)
+        if name in extras
+    }
+    count = extras[OWN_VERTICES]
+    if not isinstance(count, int) or not 0 < count <= len(surface.points):
+        raise ValueError("the number of the mesh's own vertices is out of range")
+    if any(rows.max(initial=0) >= count or rows.min(initial=0) < 0 for rows in numbers.values()):
+        raise ValueError("vertices of the mesh are out of range")
+    surface.faces = numbers[OWN_TRIANGLES].reshape(-1, 3)
+    surface.points, surface.shapes = surface.points[:count], surface.shapes[:, :count]
+    hidden = np.zeros(count, bool)
+    hidden[numbers.get(OWN_HIDDEN, np.zeros(0, int))] = True
     return hidden
 
 

@@ -13,7 +13,7 @@ from ..face.canonical import ARKIT_NAMES
 from .animation import FileWriter, Frames, Header, check_blend_shapes
 from .gltf_builder import GlbBuilder
 from .gltf_paint import Paint, paint_of
-from .gltf_reader import ALL_TRIANGLES, MESH_SPACE
+from .gltf_reader import ALL_TRIANGLES, MESH_SPACE, OWN_HIDDEN, OWN_TRIANGLES, OWN_VERTICES
 from .gltf_scene import PART_TRIANGLES
 from .gltf_surface import (
     Surface,
@@ -23,7 +23,7 @@ from .gltf_surface import (
     surface_of_part,
 )
 from .gltf_tree import EYE_ROUGHNESS, SKIN_ROUGHNESS, Materials, SceneTree, mesh_space
-from .groups import visible_triangles
+from .groups import vertex_groups, visible_triangles
 from .head_nodes import EYE_NODES, MIN_RIGID_SHARE, HeadNodes
 from .target_sets import Residual, points_without_weights, target_sets
 from .texture_atlas import as_png
@@ -176,12 +176,19 @@ class GlbWriter(FileWriter):
         if self.head_nodes.moves_head and self.head_nodes.shares is not None:
             shares = self.head_nodes.shares[surface.origin]
             primitive["attributes"] |= skin_attributes(file.glb, shares)
+        extras = primitive.setdefault("extras", {})
         if not shown.all():
             # Other programs draw the triangles above only, and the eyeballs below.
-            primitive["extras"] = {ALL_TRIANGLES: file.glb.add_triangles(surface.faces)}
+            extras[ALL_TRIANGLES] = file.glb.add_triangles(surface.faces)
+        if header.own is not None:
+            extras[OWN_TRIANGLES] = file.glb.add_triangles(header.own.faces)
+            extras[OWN_VERTICES] = count = len(header.own.rest)
+            hidden = np.flatnonzero(vertex_groups(header.own.attributes, count) == "hidden")
+            if len(hidden):
+                extras[OWN_HIDDEN] = file.glb.add_triangles(hidden)
         if (shown != visible).any():
             parts = file.glb.add_triangles(surface.faces[visible & ~shown])
-            primitive["extras"][PART_TRIANGLES] = parts
+            extras[PART_TRIANGLES] = parts
         file.add_mesh("face", primitive)
         for eye, ball in eyeballs.items():
             triangles = visible & ball.has(header.faces)

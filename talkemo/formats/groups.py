@@ -55,6 +55,8 @@ def vertex_groups(attributes: MeshAttributes | None, count: int) -> np.ndarray:
         if not isinstance(text, str):
             vertices_so_far += text
             continue
+        if kind == "skin" and "g " not in text:
+            continue
         for line in text.splitlines():
             if line.startswith("g "):
                 kind = group_kind(line[2:].strip().lower())

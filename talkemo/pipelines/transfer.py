@@ -16,7 +16,6 @@ from ..binding import Binding, bind_with_hint
 from ..binding.cache import BindingCache
 from ..binding.cut_frames import CutFrames, uncut
 from ..binding.head_turner import HeadTurner
-from ..binding.mesh_to_motion import MeshToMotion
 from ..errors import InputError
 from ..expression.emotions import Timeline
 from ..expression.frown import frowning_face, frowning_header
@@ -46,6 +45,7 @@ from .outputs import (
 from .own_targets import with_targets
 from .second_opinion import opinion_for
 from .shown_frames import Pose, canonical_rotation
+from .source_motion import SourceMotion
 from .sources import open_source
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class _Stage:
         """Yield the frames with the emotions of a timeline, chunk by chunk."""
         done = 0
         performed = PerformanceTransfer(models.emotion, self.face, self.shown.lip_gap)
-        frames, ahead = tee(_frames_with_motion(self.source, self.moved))
+        frames, ahead = tee(_frames_with_motion(self.source, self.binding))
         motions = (motion for _, motion, _ in ahead)
         for (vertices, before, rotation), after in zip(
             frames, performed.changed(motions, timeline, self.source.fps)
@@ -270,11 +270,10 @@ def _frames_with_motion(
     source: Source, binding: Binding
 ) -> Iterator[tuple[np.ndarray, Motion, np.ndarray]]:
     """Yield an animation's vertices (T, N, 3), their motion and the head's rotation, in chunks."""
-    mesh_to_motion, done = MeshToMotion(binding), 0
+    motion_of, done = SourceMotion(source, binding), 0
     for vertices in source.chunks(OUTPUT_CHUNK_FRAMES):
         check_frames(source, vertices, done)
-        times = np.arange(done, done + len(vertices)) / source.fps
-        yield (vertices, *mesh_to_motion.motion_of_mesh(vertices, times))
+        yield (vertices, *motion_of(vertices, done))
         done += len(vertices)
 
 
