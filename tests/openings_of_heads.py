@@ -61,3 +61,20 @@ def heights(
         low, top = low[used][order], np.maximum.accumulate(high[used][order])
         result.append(max((low[1:] - top[:-1]).max(initial=0.0), 0.0))
     return np.array(result)
+
+
+def least_cover(points: np.ndarray, corners: np.ndarray) -> float:
+    """How far the outermost of triangles (F, 3, 3) lie ahead of the points (P, 3), at least.
+
+    Minus infinity if none lies ahead of a point.
+    """
+    covers = []
+    for point in points:
+        flat = corners[:, :, :2] - point[:2]
+        after = np.roll(flat, -1, axis=1)
+        around = flat[..., 0] * after[..., 1] - flat[..., 1] * after[..., 0]
+        inside = (around >= 0).all(1) | (around <= 0).all(1)
+        shares = np.roll(around[inside], -1, axis=1)  # of the corner opposite each edge
+        shares /= shares.sum(1, keepdims=True)
+        covers.append((shares * corners[inside, :, 2]).sum(1).max(initial=-np.inf) - point[2])
+    return float(min(covers))

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 from conftest import ROOT
+from openings_of_heads import least_cover
 from scipy.spatial import cKDTree
 
 import talkemo
+from talkemo.expression.blinking import Blinking
+from talkemo.expression.emotional import with_emotion
+from talkemo.expression.emotions import EMOTIONS, one_hot
+from talkemo.face.motion import Motion
+from talkemo.face.openings import lid_opening_gradient
 from talkemo.formats.mesh import load_mesh
 
 HEAD = ROOT / "examples" / "face.obj"
@@ -39,6 +45,28 @@ def moved(binding, **weights):
     row = np.array([weights.get(name, weights.get(name[:-2], 0.0)) for name in names])
     vertices = binding.vertices((row @ binding.face.weights_to_coordinates)[None])[0]
     return (vertices - binding.rest) / binding.scale
+
+
+@pytest.mark.parametrize("emotion", EMOTIONS)
+def test_closed_lids_cover_its_corneas(bound_head, models, emotion):
+    """They bulge out of the eyeballs, and raised brows and wide eyes draw the lids back."""
+    still = Motion(np.zeros(1), np.zeros((1, len(models.face.span)), np.float32))
+    shown = with_emotion(models.emotion, still, one_hot(emotion)[None], models.face)
+    motion = Motion(np.arange(240) / 60, np.repeat(shown.coordinates, 240, axis=0), np.ones(240))
+    blinking = Blinking(models.face, 60, 1).add(motion)
+    opening = 1 + blinking.coordinates @ lid_opening_gradient(models.face)
+    shut = blinking.coordinates[opening.max(1).argmin()]
+    vertices = bound_head.vertices(shut[None])[0]
+    skin = np.zeros(len(vertices), bool)
+    skin[bound_head.moving[bound_head.canonical >= 0]] = True
+    faces = bound_head.mesh.faces[skin[bound_head.mesh.faces].all(1)]
+    for rows, centre in bound_head.eyes:
+        from_centre = bound_head.rest[rows] - centre
+        front = rows[from_centre[:, 2] > 0.9 * np.linalg.norm(from_centre, axis=1)]
+        near = faces[np.linalg.norm(bound_head.rest[faces].mean(1) - centre, axis=1) < 40]
+        covers = np.array([least_cover(point, vertices[near]) for point in vertices[front, None]])
+        in_slit = np.isneginf(covers)  # where the lids meet
+        assert len(front) > 50 and in_slit.sum() < 4 and covers[~in_slit].min() > 0
 
 
 def test_its_lower_teeth_stay_below_the_closed_bite(bound_head, parts):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from openings_of_heads import heights, with_wide_eyes
+from openings_of_heads import heights, least_cover, with_wide_eyes
 from parts_of_heads import eyeball, with_parts
 
 from talkemo.binding import bind_mesh
@@ -79,12 +79,7 @@ def test_closed_lids_hide_the_iris(wide):
         iris = ball[np.linalg.norm((ball - middle)[:, :2], axis=1) < 6]
         iris = iris[iris[:, 2] > ball[:, 2].mean()]
         corners = vertices[binding.mesh.faces[(binding.mesh.faces < len(rows["skin"])).all(1)]]
-        for point in iris:
-            flat = corners[:, :, :2] - point[:2]
-            after = np.roll(flat, -1, axis=1)
-            around = flat[..., 0] * after[..., 1] - flat[..., 1] * after[..., 0]
-            covers = (around >= 0).all(1) | (around <= 0).all(1)
-            assert corners[covers, :, 2].max(initial=-np.inf) > point[2]
+        assert least_cover(iris, corners) > 0
 
 
 def test_neighbours_in_the_lids_stay_together(bound):

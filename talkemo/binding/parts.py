@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .body import Body
-from .eyeballs import find_eyeballs, joined_eyeballs, turns_with
+from .eyeballs import Ball, find_eyeballs, joined_eyeballs, turns_with
 from .features import Features
 from .followed import FollowedSkin
 from .lids import fit_lids
@@ -42,6 +42,7 @@ BROW_HEIGHT_MM, BROW_SLOPE = 12.0, 0.8  # a higher part is a brow if its height 
 # What begins this far above the brows is hair; strands, higher than wide, already from the second.
 HAIR_ABOVE_BROWS_MM, STRAND_ABOVE_BROWS_MM = 22.0, 6.0
 FLAT_MM, LENS_WIDTH_MM = 14.0, 24.0  # largest depth and least width of a lens
+CORNEA_QUANTILE, MAX_CORNEA = 0.99, 1.15  # of an eyeball's points, and of its radius
 NAMES_IN_MOUTH = {"lining": "mouth_lining", "both_jaws": "jaw"}  # in `Parts`, of kinds in the mouth
 BEARD_FLOATS_MM, BEARD_EXTENT_MM = 16.0, 190.0  # distance of half a beard, and its extent
 
@@ -77,7 +78,7 @@ def place_body(body: Body, seam: Seam | None = None) -> Parts:
     place_skin(body, mouth, features)
     if seam is not None:
         place_seam(body, seam)
-    fit_lids(body, features, eyes.balls_by_side)
+    fit_lids(body, features, eyes.balls_with_corneas())
     skin = FollowedSkin(body, features, np.flatnonzero(body.skin))
     result = Parts()
     result.add("skin", skin.rows)
@@ -160,6 +161,19 @@ class _Eyes:
                 for k, piece in enumerate(near)
                 if k == ball.part or turns_with(ball, piece.points)
             ]
+
+    def balls_with_corneas(self) -> list[Ball | None]:
+        """Return the balls by side, as large as their corneas are far from their centres."""
+        result: list[Ball | None] = []
+        for ball, pieces in zip(self.balls_by_side, self.sides):
+            if ball is not None:
+                from_centre = np.concatenate([piece.points for piece in pieces]) - ball.centre
+                front = np.linalg.norm(from_centre[from_centre[:, 2] > 0], axis=1)
+                radius = np.quantile(front, CORNEA_QUANTILE) if len(front) else ball.radius
+                radius = np.clip(radius, ball.radius, MAX_CORNEA * ball.radius)
+                ball = replace(ball, radius=float(radius))
+            result.append(ball)
+        return result
 
     @property
     def pieces(self) -> list[Piece]:
