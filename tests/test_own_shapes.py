@@ -15,8 +15,11 @@ from gltf_files import FACES, POINTS, Gltf, character, vrm_0_character, with_sha
 from talkemo import ExportOptions, InputError, animate, stream, transfer
 from talkemo.binding import FaceHint, save_binding
 from talkemo.binding.own_shapes import MIN_MOUTH_SHOWN, OwnShapeFit, find_shapes
+from talkemo.expression.emotional import with_emotion
+from talkemo.expression.emotions import EMOTIONS, one_hot
 from talkemo.expression.frown import FROWN_GAIN, frowning_face, frowning_header
 from talkemo.face.canonical import ARKIT_NAMES
+from talkemo.face.motion import Motion
 from talkemo.face.shape_names import counterparts, meaning_of
 from talkemo.face.viseme_curves import VRM_EMOTION_RECIPES, VRM_MOUTH_RECIPES, recipe_weights
 from talkemo.formats.animation import FROWN_META, Frames
@@ -397,6 +400,25 @@ def test_weights_at_rest_are_kept(bound):
     opened = bound.face.weight_vector({"jawOpen": 1.0})
     weights = fit.weights(frames_of(bound, np.stack([0 * opened, 0.4 * opened, opened])))[:, 0]
     np.testing.assert_allclose(weights, [0.3, 0.7, 1.0], atol=0.02)
+
+
+def test_a_smile_that_is_the_only_emotion_stands_for_no_other(bound, models):
+    """A VRM with vowels and happy does not smile when it is sad or afraid."""
+    recipes = {**VRM_MOUTH_RECIPES, "happy": VRM_EMOTION_RECIPES["happy"]}
+    targets = np.stack([recipe_weights(recipe) for recipe in recipes.values()])
+    targets = np.tensordot(targets.astype(np.float32), bound.arkit_targets(), 1)
+    every = np.arange(targets.shape[1], dtype=np.int32)
+    shapes = tuple(MeshShape(name, len(every), every, t) for name, t in zip(recipes, targets))
+    mesh = replace(bound.mesh, load_shapes=lambda: shapes)
+    fit = OwnShapeFit(replace(bound, mesh=mesh), find_shapes(shapes))
+    still = Motion(np.zeros(1), np.zeros((1, len(models.face.span)), np.float32))
+    smiles = {}
+    for emotion in EMOTIONS[1:]:
+        motion = with_emotion(models.emotion, still, one_hot(emotion)[None], models.face)
+        arkit = motion.arkit(models.face)
+        smiles[emotion] = fit.weights_of(arkit, motion.coordinates)[0, fit.names.index("happy")]
+    assert smiles["happy"] > 0.6
+    assert max(smiles[name] for name in ("sad", "angry", "fearful", "surprised")) < 0.2, smiles
 
 
 # ------------------------------------------------------------------------------------------ maps

@@ -11,9 +11,10 @@ For each frame with weights `a` of ARKit's shapes and displacement `d` of the me
     minimise |d - D w|² + NAME_PRIOR · Σ_j e_j (a_j - (R w)_j)² + SPARSITY · Σ_k s_k w_k
 
 where D are the shapes' displacements, R their recipes, e_j the squared size of ARKit's shape j on
-this mesh, and s_k the squared size of shape k. Beside the vertices, d and D contain the openings of lips and
-lids, which are what is seen first: lips that should touch, eyes that should close. As d is linear in the motion's coordinates, only products of
-small matrices are computed per frame.
+this mesh, and s_k the squared size of shape k. An emotion's weight is at most what the face shows of
+its leading part. Beside the vertices, d and D contain the openings of lips and lids, which are what
+is seen first: lips that should touch, eyes that should close. As d is linear in the motion's
+coordinates, only products of small matrices are computed per frame.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ OPENING_FACTOR = 0.1  # how much each opening of lips and lids counts beside all
 SPARSITY = 0.001  # how much lower a weight is than without it, if no other shape is alike
 RIDGE = 1e-4  # relative to each shape's squared size; makes the weights unique
 FIT_ITERATIONS = 200
+# How much larger an emotion's weight may be than the parts of its recipe show that are at least this
+# fraction of the largest: happy is a smile, whatever the eyes do.
+EMOTION_ROOM, LEADING = 1.5, 0.9
 MOUTH_FACTOR = 4.0  # how much more a vertex of the lips counts than one of the cheeks
 INNER_PART_FACTOR = 0.2  # how much less one of teeth, tongue and lashes does
 MIN_FACE_SHARE = 0.5  # of a shape's squared displacement that lies on the face
@@ -372,9 +376,30 @@ class OwnShapeFit:
             target = moved[:, free] - weights[:, fixed] @ self._gram[np.ix_(fixed, free)]
             target = target + arkit @ self._prior[free].T
             target = target / self._scale - SPARSITY * self._scale
-            fitted = bounded_least_squares(self._normal, target, FIT_ITERATIONS, upper=self._scale)
+            upper = self._scale * self._most(arkit)[:, free]
+            fitted = bounded_least_squares(self._normal, target, FIT_ITERATIONS, upper)
             weights[:, free] = fitted / self._scale
         return weights
+
+    def _most(self, arkit: np.ndarray) -> np.ndarray:
+        """The largest weights (T, K') of the driven shapes: an emotion's, as far as it is shown.
+
+        Otherwise a smile that is the only emotion of a character would narrow the eyes of others.
+        """
+        is_emotion = np.array([d.meaning.kind == "emotion" for d in self._driven], bool)
+        largest = self._recipes.max(1, keepdims=True, initial=1e-9)
+        leading = self._recipes * (self._recipes >= LEADING * largest)
+        size = np.maximum((leading**2).sum(1), 1e-9)
+        # A mouth that is stretched smiles and frowns at once.
+        smile, frown = (
+            np.array([name.startswith(start) for name in ARKIT_NAMES])
+            for start in ("mouthSmile", "mouthFrown")
+        )
+        net = arkit.copy()
+        net[:, smile] -= arkit[:, frown]
+        net[:, frown] -= arkit[:, smile]
+        shown = EMOTION_ROOM * (net.clip(0) @ leading.T) / size
+        return np.where(is_emotion, shown.clip(0, 1), 1.0)
 
     def _expanded(self, weights: np.ndarray) -> np.ndarray:
         """Weights (T, K) of the file's shapes by those of the driven ones, with those at rest."""

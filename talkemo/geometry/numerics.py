@@ -25,7 +25,7 @@ def bounded_least_squares(
     target : (T, S)
         Right-hand sides; each row is a problem of its own, and so is each row of the result.
     iterations : int
-    upper : float or (S,)
+    upper : float, (S,) or (T, S)
     """
     step = 1.0 / np.linalg.norm(gram, 2)
     return accelerated_projection(
