@@ -13,6 +13,7 @@ from waiting import HANG_S
 
 from talkemo import InputError, Motion
 from talkemo.binding import FaceHint, bind_mesh, bind_with_hint, load_binding, save_binding
+from talkemo.binding.body import weld
 from talkemo.binding.cache import BindingCache
 from talkemo.binding.fill import fill_of
 from talkemo.binding.placement_search import axis_rotations
@@ -460,3 +461,29 @@ def test_other_formats(tmp_path, mesh):
     for ending in ("ply", "glb", "stl", "off"):
         trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).export(tmp_path / f"a.{ending}")
         assert len(load_mesh(tmp_path / f"a.{ending}").faces) == len(mesh.faces)
+
+
+def grid(columns, rows, z=0.0):
+    """A flat mesh of squares, and its vertices' numbers (columns, rows)."""
+    across, up = np.meshgrid(np.arange(columns), np.arange(rows), indexing="ij")
+    points = np.stack([across, up, np.full(across.shape, z)], 2).reshape(-1, 3).astype(float)
+    number = np.arange(columns * rows).reshape(columns, rows)
+    corners = [number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]]
+    a, b, c, d = (corner.ravel() for corner in corners)
+    return points, np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+
+
+def test_what_touches_the_middle_of_the_skin_is_not_joined_with_it():
+    """Rims join at seams; lashes and tear lines that touch the skin stay parts of their own."""
+    skin, faces = grid(9, 5)
+    beside = skin + np.array([8, 0, 0])  # at its right rim
+    fringe, strip = grid(4, 2)
+    fringe = fringe[:, [0, 2, 1]] + [2, 2, 0]  # stands on its middle
+    tear = fringe * [1, 1, -1]  # begins where the fringe does
+    points = np.concatenate([skin, beside, fringe, tear])
+    count = len(skin)
+    parts = [faces, faces + count, strip + 2 * count, strip + 2 * count + len(fringe)]
+    welded = weld(Mesh(points, np.concatenate(parts).astype(np.int32)))
+    rows = [welded.merged[part].ravel() for part in parts]
+    joined = [len(np.intersect1d(rows[i], rows[j])) for i, j in ((0, 1), (0, 2), (0, 3), (2, 3))]
+    assert joined == [5, 0, 0, 0] and len(welded.first) == len(points) - 5

@@ -36,7 +36,8 @@ def weld(mesh: Mesh, apart: np.ndarray | None = None) -> Welded:
     """Merge duplicate vertices; return first index, faces and the vertex-to-merged map.
 
     Duplicates with opposite normals stay separate, as where closed lips touch, and so do those that
-    `apart` (N,) bool marks from those that it does not.
+    `apart` (N,) bool marks from those that it does not. The rim of a part that touches the middle of
+    another, as lashes and tear lines do, is not joined with it.
     """
     size = np.ptp(mesh.vertices, axis=0).max()
     cell = np.round(mesh.vertices / (WELD_TOLERANCE * size)).astype(np.int64)
@@ -46,12 +47,36 @@ def weld(mesh: Mesh, apart: np.ndarray | None = None) -> Welded:
     normals = vertex_normals(mesh.vertices, mesh.faces)
     cosine = np.einsum("vc,vc->v", normals, normals[first[merged]])
     key = 2 * merged + (cosine < MAX_OPPOSITE_COSINE)
+    key = key * (len(key) + 1) + _touching_part(mesh.faces, merged)
     if apart is not None:
-        key = 2 * (2 * merged) + apart  # the normals of a cut's edges are alike
+        key = 2 * merged + apart  # the normals of a cut's edges are alike
     _, first, merged = np.unique(key, return_index=True, return_inverse=True)
     faces = merged[mesh.faces]
     degenerate = (faces == faces[:, [1, 2, 0]]).any(1)
     return Welded(first, faces[~degenerate], merged)
+
+
+def _touching_part(faces: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Return the number (N,) of the part of each vertex on a rim that touches no other rim; else 0.
+
+    `place` (N,) is where vertices are; `faces` have them as the file does, without merging any.
+    """
+    count = len(place)
+    is_double = np.bincount(place)[place] > 1
+    near = faces[is_double[faces].any(1)]
+    edges, triangles = mesh_edges(near)
+    rim = np.zeros(count, bool)
+    rim[edges[triangles == 1].ravel()] = True
+    inside = np.zeros(count, bool)
+    inside[near] = True
+    inside &= is_double & ~rim
+    touches = is_double & rim & np.isin(place, place[inside])
+    if not touches.any():
+        return np.zeros(count, np.int64)
+    edges, _ = mesh_edges(faces)
+    graph = scipy.sparse.coo_matrix((np.ones(len(edges)), edges.T), (count, count))
+    _, part = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    return np.where(touches, part + 1, 0)
 
 
 class Body:

@@ -21,7 +21,7 @@ from ..formats.mesh_types import Mesh
 from .binding import Binding
 from .files import load_binding, mesh_fingerprint, save_binding
 
-BINDING_VERSION = 8  # part of the hash: raise it when binding gives other results
+BINDING_VERSION = 9  # part of the hash: raise it when binding gives other results
 MAX_CACHE_BYTES = 1 << 29  # total size of all bindings
 BINDING_ENDING = ".binding.npz"
 CACHED_NAME = re.compile(r"[0-9a-f]{40}\.binding\.npz")  # of files that the cache may remove

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import scipy
 
 from .body import Body
 from .eyeballs import Ball, find_eyeballs, joined_eyeballs, turns_with
@@ -42,6 +43,7 @@ BROW_HEIGHT_MM, BROW_SLOPE = 12.0, 0.8  # a higher part is a brow if its height 
 # What begins this far above the brows is hair; strands, higher than wide, already from the second.
 HAIR_ABOVE_BROWS_MM, STRAND_ABOVE_BROWS_MM = 22.0, 6.0
 FLAT_MM, LENS_WIDTH_MM = 14.0, 24.0  # largest depth and least width of a lens
+BOTH_LIDS = 0.25  # fraction of a part's roots that are at either lid, if it lies along both
 CORNEA_QUANTILE, MAX_CORNEA = 0.99, 1.15  # of an eyeball's points, and of its radius
 NAMES_IN_MOUTH = {"lining": "mouth_lining", "both_jaws": "jaw"}  # in `Parts`, of kinds in the mouth
 BEARD_FLOATS_MM, BEARD_EXTENT_MM = 16.0, 190.0  # distance of half a beard, and its extent
@@ -322,12 +324,22 @@ def _is_at_lids(piece: Piece, features: Features) -> bool:
 def _hang(body: Body, piece: Piece, touch: _Touch, skin: FollowedSkin) -> None:
     """Let a part follow the skin where it is near it; the rest of it moves along smoothly.
 
-    A lash follows the lid that it grows on, also where it touches the other one.
+    A lash follows the lid that it grows on, also where it touches the other one. What lies along both
+    lids, as a tear line does, follows the closer one.
     """
     points = piece.points
     if _is_at_lids(piece, skin.features):
-        is_upper = skin.features.above_eyes(points[touch.root]).mean() > 0
-        motion, distance = skin.motion_of_lid(points, is_upper)
+        roots = points[touch.root]
+        above = skin.features.above_eyes(roots)
+        if BOTH_LIDS < (above > 0).mean() < 1 - BOTH_LIDS:
+            is_upper = above[scipy.spatial.cKDTree(roots).query(points)[1]] > 0
+        else:
+            is_upper = np.full(len(points), above.mean() > 0)
+        motion = np.empty((len(body.targets), *points.shape), np.float32)
+        distance = np.empty(len(points))
+        for upper in np.unique(is_upper):
+            rows = is_upper == upper
+            motion[:, rows], distance[rows] = skin.motion_of_lid(points[rows], bool(upper))
     else:
         motion, distance = skin.motion_of_lips(points)
     stiffness = HANGING_STIFFNESS_MM / (distance**2 + MIN_HANGING_MM**2)
