@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -423,11 +424,8 @@ def _write_image(output: Path, canvas: _Canvas, time: float | None, sheet: bool)
     else:
         _check_time(time, canvas)
         numbers = np.array([round(min(time * canvas.fps, last))])
-    images = [
-        canvas.draw(frames, number)
-        for number, frames in canvas.frames_of_panels()
-        if number in numbers
-    ]
+    needed = takewhile(lambda frame: frame[0] <= numbers[-1], canvas.frames_of_panels())
+    images = [canvas.draw(frames, number) for number, frames in needed if number in numbers]
     columns = -(-len(images) // 2) if len(images) > 1 else 1
     while len(images) % columns:
         images.append(np.zeros_like(images[0]))
