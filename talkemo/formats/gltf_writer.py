@@ -176,7 +176,7 @@ class GlbWriter(FileWriter):
         if self.head_nodes.moves_head and self.head_nodes.shares is not None:
             shares = self.head_nodes.shares[surface.origin]
             primitive["attributes"] |= skin_attributes(file.glb, shares)
-        extras = primitive.setdefault("extras", {})
+        extras: dict[str, int] = {}
         if not shown.all():
             # Other programs draw the triangles above only, and the eyeballs below.
             extras[ALL_TRIANGLES] = file.glb.add_triangles(surface.faces)
@@ -189,6 +189,8 @@ class GlbWriter(FileWriter):
         if (shown != visible).any():
             parts = file.glb.add_triangles(surface.faces[visible & ~shown])
             extras[PART_TRIANGLES] = parts
+        if extras:
+            primitive["extras"] = extras
         file.add_mesh("face", primitive)
         for eye, ball in eyeballs.items():
             triangles = visible & ball.has(header.faces)

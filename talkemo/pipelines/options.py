@@ -415,7 +415,11 @@ class RenderOptions(CheckedOptions):
         metavar="PIXELS|WIDTHxHEIGHT",
         **SIZE_SETTINGS,
     )
-    view: str = option("front", "front, three-quarter, side, left or right.", values=view_names)
+    view: str = option(
+        "front",
+        "front, three-quarter, side, left, right (by 35°), left-profile or right-profile.",
+        values=view_names,
+    )
     frame: str | None = option(
         None,
         "What fills the image: the face, or the body, which is the whole mesh. By default the face "

@@ -32,7 +32,10 @@ BACKFACE_LIGHT = 0.35  # share of the light on back faces, seen through the mout
 # A head around its face: beside it in widths, above and behind it in heights of the face.
 HEAD_BESIDE, HEAD_ABOVE, HEAD_BEHIND = 0.3, 0.6, 1.5
 # Degrees that the camera is turned to the face's left.
-VIEWS = {"front": 0.0, "three-quarter": 35.0, "side": 90.0, "left": 35.0, "right": -35.0}
+VIEWS = {
+    **{"front": 0.0, "three-quarter": 35.0, "side": 90.0, "left": 35.0, "right": -35.0},
+    **{"left-profile": 90.0, "right-profile": -90.0},
+}
 
 
 @dataclass(frozen=True, eq=False)
