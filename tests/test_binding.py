@@ -487,3 +487,18 @@ def test_what_touches_the_middle_of_the_skin_is_not_joined_with_it():
     rows = [welded.merged[part].ravel() for part in parts]
     joined = [len(np.intersect1d(rows[i], rows[j])) for i, j in ((0, 1), (0, 2), (0, 3), (2, 3))]
     assert joined == [5, 0, 0, 0] and len(welded.first) == len(points) - 5
+    of_cut = weld(Mesh(points, np.concatenate(parts).astype(np.int32)), np.zeros(len(points), bool))
+    np.testing.assert_array_equal(of_cut.merged, welded.merged)
+
+
+def test_a_lash_of_two_islands_is_one_part():
+    """At a seam of the texture, its vertices are joined also where it stands on the skin."""
+    skin, faces = grid(9, 5)
+    fringe, strip = grid(3, 2)
+    fringe = fringe[:, [0, 2, 1]] + [2, 2, 0]
+    points = np.concatenate([skin, fringe, fringe + [2, 0, 0]])
+    parts = [faces, strip + len(skin), strip + len(skin) + len(fringe)]
+    welded = weld(Mesh(points, np.concatenate(parts).astype(np.int32)))
+    rows = [welded.merged[part].ravel() for part in parts]
+    joined = [len(np.intersect1d(rows[i], rows[j])) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert joined == [0, 0, 2]

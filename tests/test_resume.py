@@ -456,21 +456,23 @@ def refuse(number: int) -> None:
     raise InputError(f"{number}: refused", "take another")
 
 
-def begin(folder: Path) -> None:
-    """A task that removes its partial output when it is ended."""
-    (folder / "partial").touch()
+def begin(folder: Path, name: str) -> None:
+    """A task that removes its partial output when it is ended, the second one slowly."""
+    (folder / name).touch()
     try:
         time.sleep(HANG_S)
     finally:
-        (folder / "partial").unlink()
+        if name == "second":
+            time.sleep(0.5)
+        (folder / name).unlink()
 
 
 def never(folder: Path) -> None:
     (folder / "begun").touch()
 
 
-def begin_or_never(task: tuple[Path, bool]) -> None:
-    begin(task[0]) if task[1] else never(task[0])
+def begin_or_never(task: tuple[Path, str]) -> None:
+    begin(*task) if task[1] else never(task[0])
 
 
 def test_a_worker_that_is_killed_is_not_waited_for():
@@ -485,12 +487,12 @@ def test_an_error_in_a_worker_reaches_the_user():
 
 @pytest.mark.parametrize("ended", ["interrupted", "killed"])
 def test_workers_end_with_their_caller_and_leave_nothing(tmp_path, ended):
-    """A task that runs removes its partial output, and the next one does not begin."""
-    tasks = [(tmp_path, True), *[(tmp_path, False)] * 3]
+    """Tasks that run remove their partial outputs, and the next ones do not begin."""
+    tasks = [(tmp_path, "first"), (tmp_path, "second"), *[(tmp_path, "")] * 3]
     caller = multiprocessing.get_context("spawn").Process(target=run_tasks, args=(tasks,))
     caller.start()
     deadline = time.monotonic() + HANG_S
-    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     if ended == "killed":
         caller.kill()
@@ -504,5 +506,5 @@ def test_workers_end_with_their_caller_and_leave_nothing(tmp_path, ended):
     assert not list(tmp_path.iterdir())
 
 
-def run_tasks(tasks: list[tuple[Path, bool]]) -> None:
-    list(workers.map_tasks(begin_or_never, tasks, 1))
+def run_tasks(tasks: list[tuple[Path, str]]) -> None:
+    list(workers.map_tasks(begin_or_never, tasks, 2))

@@ -560,8 +560,9 @@ def test_a_glb_names_its_audio_and_its_emotion(spoken, short_speech, tmp_path):
     assert audio_of(source, None) is None and "does not lie beside" in missing_audio(source)
     (tmp_path / short_speech.name).write_bytes(short_speech.read_bytes())
     assert audio_of(source, None).duration == pytest.approx(1.5, abs=0.01)
-    source.meta["audio"] = "a" * 5000  # longer than a file's name
-    assert audio_of(source, None) is None
+    for name in ("a" * 5000, "\ud800.wav", "..", "\0"):  # longer than a file's name, or none
+        source.meta["audio"] = name
+        assert audio_of(source, None) is None and missing_audio(source)
 
 
 def test_another_face_performs_as_its_own(spoken, character, tmp_path):

@@ -43,13 +43,13 @@ def weld(mesh: Mesh, apart: np.ndarray | None = None) -> Welded:
     cell = np.round(mesh.vertices / (WELD_TOLERANCE * size)).astype(np.int64)
     cell -= cell.min(0)  # below 2^21, so that a cell is one number: faster than comparing rows
     key = (cell[:, 0] << 42) + (cell[:, 1] << 21) + cell[:, 2]
-    _, first, merged = np.unique(key, return_index=True, return_inverse=True)
-    normals = vertex_normals(mesh.vertices, mesh.faces)
-    cosine = np.einsum("vc,vc->v", normals, normals[first[merged]])
-    key = 2 * merged + (cosine < MAX_OPPOSITE_COSINE)
-    key = key * (len(key) + 1) + _touching_part(mesh.faces, merged)
-    if apart is not None:
-        key = 2 * merged + apart  # the normals of a cut's edges are alike
+    _, first, place = np.unique(key, return_index=True, return_inverse=True)
+    if apart is None:
+        normals = vertex_normals(mesh.vertices, mesh.faces)
+        apart = np.einsum("vc,vc->v", normals, normals[first[place]]) < MAX_OPPOSITE_COSINE
+    # With `apart`, the normals of a cut's edges are alike.
+    part = _touching_part(mesh.faces, place)
+    key = (2 * place + apart) * (int(part.max()) + 1) + part
     _, first, merged = np.unique(key, return_index=True, return_inverse=True)
     faces = merged[mesh.faces]
     degenerate = (faces == faces[:, [1, 2, 0]]).any(1)
@@ -73,10 +73,12 @@ def _touching_part(faces: np.ndarray, place: np.ndarray) -> np.ndarray:
     touches = is_double & rim & np.isin(place, place[inside])
     if not touches.any():
         return np.zeros(count, np.int64)
-    edges, _ = mesh_edges(faces)
-    graph = scipy.sparse.coo_matrix((np.ones(len(edges)), edges.T), (count, count))
+    # Parts are connected where rims meet at seams, too.
+    node = np.where(touches, count + np.arange(count), place)
+    edges, _ = mesh_edges(node[faces])
+    graph = scipy.sparse.coo_matrix((np.ones(len(edges)), edges.T), (2 * count, 2 * count))
     _, part = scipy.sparse.csgraph.connected_components(graph, directed=False)
-    return np.where(touches, part + 1, 0)
+    return np.where(touches, part[node] + 1, 0)
 
 
 class Body:

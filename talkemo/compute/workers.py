@@ -13,13 +13,14 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from ..errors import InputError, TalkemoError
 from ..extras import install_command
 from .signals import end_on_signals
 
-CLEANING_S = 5.0  # that a worker has to remove partial outputs when its parent has ended
+CLEANING_S = 5.0  # that a worker has to remove partial outputs
 SCHEDULER_TIMEOUT = "10s"  # how long to wait for the scheduler of a cluster
 
 
@@ -143,8 +144,7 @@ def _worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield pool
     except BaseException as error:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()  # their results are not needed any more
+        _end_all(list((pool._processes or {}).values()))  # their results are not needed any more
         if isinstance(error, BrokenProcessPool):
             raise WorkerKilledError(
                 "a worker process was killed by the system",
@@ -155,9 +155,20 @@ def _worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
+def _end_all(processes: list[BaseProcess]) -> None:
+    """End processes, and give them time to remove their partial outputs."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + CLEANING_S
+    for process in processes:
+        process.join(max(0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+
+
 def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    end_on_signals("SIGTERM")
+    end_on_signals("SIGTERM", once=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,8 +1,8 @@
 """Writing a character back: the glTF that a mesh was read from, with what makes it speak.
 
 Everything that was in the file stays: the JSON tree with extensions and extras that nobody knows,
-and the bytes of its buffers. Morph targets, their weights over time, turning joints and what the
-face lacks are added behind.
+and the bytes of its buffers. Morph targets, turning joints and what the face lacks are added behind,
+and an animation in front, since players show the first.
 """
 
 from __future__ import annotations
@@ -335,7 +335,7 @@ class CharacterWriter(FileWriter):
         audio = Path(str(meta.get("audio") or "talkemo")).stem
         spoken = f"{audio} {meta['emotion']}" if meta.get("emotion") else audio
         names = chain((audio, spoken), (f"{spoken} {number}" for number in count(2)))
-        taken = {_object(animation).get("name") for animation in self.tree.get("animations", [])}
+        taken = [_object(animation).get("name") for animation in self.tree.get("animations", [])]
         return next(name + suffix for name in names if name + suffix not in taken)
 
     def _keep_other_tracks(self, animation: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import InputError
-from ..face.canonical import ARKIT_NAMES
 from ..files.reading import printable, read_bytes, reading_errors
 from ..geometry.rigid import as_rotation
 from .animation import FROWN_META, check_coordinates, frames_per_chunk
@@ -19,7 +18,7 @@ from .gltf_colours import read_colours
 from .gltf_file import MAX_GLB_BYTES, GltfFile
 from .gltf_origin import GltfOrigin, OriginPart
 from .gltf_scene import MAX_MORPH_WEIGHT, Surface, read_surfaces, within
-from .gltf_shapes import has_targets, load_gltf_shapes, named_shapes, target_names
+from .gltf_shapes import has_targets, load_gltf_shapes, named_shapes
 from .gltf_turns import head_and_gaze
 from .groups import kind_of_names
 from .mesh_types import (
@@ -183,7 +182,6 @@ class GlbAnimation:
             )
         # Turns of the head (T, 3, 3) and the gaze (T, 2) that a file of talkemo has beside that.
         self.head, self.gaze = self._turns(file, to_mesh)
-        self.shown_arkit = self._shown_arkit(file)
 
     def _shape_loader(self, file: GltfFile) -> Callable[[], tuple[MeshShape, ...]] | None:
         """What returns the character's own shapes of the file, in `Mesh.load_shapes`'s sense."""
@@ -261,16 +259,6 @@ class GlbAnimation:
         times = np.arange(len(self)) / self.fps
         animation = file.tree["animations"][self._played]
         return head_and_gaze(file, animation, times, upright.T @ self.facing)
-
-    def _shown_arkit(self, file: GltfFile) -> np.ndarray | None:
-        """Weights (T, 52) of ARKit's shapes by which a file that talkemo made moves the face."""
-        node = self._surfaces[0].node
-        if _mesh_space(file.tree) is None or node not in self._curves:
-            return None
-        if tuple(target_names(file, file.tree["nodes"][node]["mesh"])) != ARKIT_NAMES:
-            return None
-        times = np.arange(len(self)) / self.fps
-        return _at_times(self._curves[node], times)
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,4 +53,4 @@ def _named_file(source: Source) -> str:
     """The name of the audio file in an animation's metadata, empty if there is none."""
     # Without folders: a downloaded animation must not choose which files are read.
     name = Path(str(source.meta.get("audio", ""))).name
-    return name if len(os.fsencode(name)) <= MAX_NAME_BYTES else ""
+    return name if len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -424,7 +424,7 @@ def _write_image(output: Path, canvas: _Canvas, time: float | None, sheet: bool)
     else:
         _check_time(time, canvas)
         numbers = np.array([round(min(time * canvas.fps, last))])
-    needed = takewhile(lambda frame: frame[0] <= numbers[-1], canvas.frames_of_panels())
+    needed = islice(canvas.frames_of_panels(), int(numbers[-1]) + 1)
     images = [canvas.draw(frames, number) for number, frames in needed if number in numbers]
     columns = -(-len(images) // 2) if len(images) > 1 else 1
     while len(images) % columns:

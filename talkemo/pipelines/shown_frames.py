@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..binding import Binding
-from ..binding.cut_frames import CutFrames
+from ..binding.cut_frames import CutFrames, uncut
 from ..binding.head_turner import HeadTurner
+from ..binding.mesh_to_motion import MeshToMotion
 from ..expression.head_motion import gaze_from_weights
 from ..formats.animation import Source
-from .source_motion import SourceMotion
 
 HEAD_META = "head"  # auto, or off for a head that stays still
 FILMED_META = ("film", "landmarks")  # of a captured performance: its own eyeballs are turned
@@ -52,7 +52,7 @@ def _head_beside_vertices(source: Source, binding: Binding) -> np.ndarray | None
     if head is None or source.meta.get(HEAD_META) == "off":
         return None
     vertices = next(source.chunks(FRAMES_OF_HEAD_TEST))
-    _, rotation = SourceMotion(source, binding)(vertices, 0)
+    _, rotation = MeshToMotion(uncut(binding)).motion_of_mesh(vertices, np.zeros(len(vertices)))
     found = canonical_rotation(binding, rotation)
     still = np.abs(found - np.eye(3)).mean()
     return None if np.abs(found - head[: len(found)]).mean() < still else head
@@ -70,16 +70,16 @@ class ShownFrames:
     def __init__(self, source: Source, binding: Binding):
         self._pose, self._last = Pose(source, binding), len(source) - 1
         self._turner = self._pose.turner(binding)
-        self._cut: tuple[CutFrames, SourceMotion] | None = None
+        self._cut: tuple[CutFrames, MeshToMotion] | None = None
         if binding.cut is not None:
-            self._cut = CutFrames(binding), SourceMotion(source, binding)
+            self._cut = CutFrames(binding), MeshToMotion(uncut(binding))
 
     def __call__(self, vertices: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return vertices (N + A, 3) of a frame of the animation, and its gaze (2,)."""
         number, pose = min(number, self._last), self._pose
         if self._cut is not None:
-            cut_frames, motion_of = self._cut
-            motion, _ = motion_of(vertices[None], number)
+            cut_frames, to_motion = self._cut
+            motion, _ = to_motion.motion_of_mesh(vertices[None], np.zeros(1))
             (vertices,) = cut_frames.complete(vertices[None], motion.coordinates)
         gaze = None if pose.gaze is None else pose.gaze[number]
         if self._turner is not None:

@@ -16,10 +16,11 @@ from ..binding import Binding, bind_with_hint
 from ..binding.cache import BindingCache
 from ..binding.cut_frames import CutFrames, uncut
 from ..binding.head_turner import HeadTurner
+from ..binding.mesh_to_motion import MeshToMotion
 from ..errors import InputError
 from ..expression.emotions import Timeline
 from ..expression.frown import frowning_face, frowning_header
-from ..expression.head_motion import weights_with_gaze
+from ..expression.head_motion import lids_of_gaze, weights_with_gaze
 from ..expression.heard import HeardEmotion
 from ..expression.performance import PerformanceTransfer
 from ..face.motion import Motion
@@ -45,7 +46,6 @@ from .outputs import (
 from .own_targets import with_targets
 from .second_opinion import opinion_for
 from .shown_frames import Pose, canonical_rotation
-from .source_motion import SourceMotion
 from .sources import open_source
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class _Stage:
         """Yield the frames with the emotions of a timeline, chunk by chunk."""
         done = 0
         performed = PerformanceTransfer(models.emotion, self.face, self.shown.lip_gap)
-        frames, ahead = tee(_frames_with_motion(self.source, self.binding))
+        frames, ahead = tee(_frames_with_motion(self.source, self.moved))
         motions = (motion for _, motion, _ in ahead)
         for (vertices, before, rotation), after in zip(
             frames, performed.changed(motions, timeline, self.source.fps)
@@ -239,9 +239,13 @@ class _Stage:
                 vertices = self._changed(vertices, before, after, rotation, is_changed)
                 if self.cut_frames is not None:
                     vertices = self.cut_frames.complete(vertices, after.coordinates)
-            landmarks, arkit = vertices[:, self.shown.landmarks68], after.arkit(self.face)
-            if gaze is not None:
-                arkit = weights_with_gaze(arkit, gaze)
+            landmarks = vertices[:, self.shown.landmarks68]
+            if gaze is None:
+                arkit = after.arkit(self.face)
+            else:  # whose weights move the lids
+                lids = lids_of_gaze(self.face, gaze)
+                ahead_only = Motion(after.times, after.coordinates - lids)
+                arkit = weights_with_gaze(ahead_only.arkit(self.face), gaze)
             shown = Frames(vertices, landmarks, arkit, head, gaze, after.coordinates)
             yield after, shown
 
@@ -270,10 +274,11 @@ def _frames_with_motion(
     source: Source, binding: Binding
 ) -> Iterator[tuple[np.ndarray, Motion, np.ndarray]]:
     """Yield an animation's vertices (T, N, 3), their motion and the head's rotation, in chunks."""
-    motion_of, done = SourceMotion(source, binding), 0
+    mesh_to_motion, done = MeshToMotion(binding), 0
     for vertices in source.chunks(OUTPUT_CHUNK_FRAMES):
         check_frames(source, vertices, done)
-        yield (vertices, *motion_of(vertices, done))
+        times = np.arange(done, done + len(vertices)) / source.fps
+        yield (vertices, *mesh_to_motion.motion_of_mesh(vertices, times))
         done += len(vertices)
 
 
