@@ -496,7 +496,7 @@ def test_a_lash_of_two_islands_is_one_part():
     skin, faces = grid(9, 5)
     fringe, strip = grid(3, 2)
     fringe = fringe[:, [0, 2, 1]] + [2, 2, 0]
-    points = np.concatenate([skin, fringe, fringe + [2, 0, 0]])
+    points = np.concatenate([skin, fringe, fringe + np.array([2, 0, 0])])
     parts = [faces, strip + len(skin), strip + len(skin) + len(fringe)]
     welded = weld(Mesh(points, np.concatenate(parts).astype(np.int32)))
     rows = [welded.merged[part].ravel() for part in parts]

@@ -43,7 +43,7 @@ BROW_HEIGHT_MM, BROW_SLOPE = 12.0, 0.8  # a higher part is a brow if its height 
 # What begins this far above the brows is hair; strands, higher than wide, already from the second.
 HAIR_ABOVE_BROWS_MM, STRAND_ABOVE_BROWS_MM = 22.0, 6.0
 FLAT_MM, LENS_WIDTH_MM = 14.0, 24.0  # largest depth and least width of a lens
-BOTH_LIDS = 0.25  # fraction of a part's roots that are at either lid, if it lies along both
+BOTH_LIDS = 0.35  # fraction of a part's roots that are at either lid, if it lies along both
 CORNEA_QUANTILE, MAX_CORNEA = 0.99, 1.15  # of an eyeball's points, and of its radius
 NAMES_IN_MOUTH = {"lining": "mouth_lining", "both_jaws": "jaw"}  # in `Parts`, of kinds in the mouth
 BEARD_FLOATS_MM, BEARD_EXTENT_MM = 16.0, 190.0  # distance of half a beard, and its extent
