@@ -24,11 +24,11 @@ import talkemo
 from talkemo import InputError
 from talkemo.audio.pipe import open_pipe
 from talkemo.audio.recording import Audio, open_audio
-from talkemo.compute import compilation
+from talkemo.compute import compilation, signals
 from talkemo.pipelines import options
 from talkemo.pipelines.outputs import Result
 from talkemo.train.options import TrainOptions
-from talkemo_cli import app, standard_streams
+from talkemo_cli import standard_streams
 from talkemo_cli.app import main
 from talkemo_cli.console import console
 
@@ -249,11 +249,11 @@ def test_an_ignored_signal_stays_ignored(name):
     before = signal.signal(number, signal.SIG_IGN)
     others = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        app._end_on_signals()
+        signals.end_on_signals("SIGINT", "SIGTERM", "SIGHUP")
         assert signal.getsignal(number) is signal.SIG_IGN
         os.kill(os.getpid(), number)  # without effect
         signal.signal(number, signal.SIG_DFL)
-        app._end_on_signals()
+        signals.end_on_signals("SIGINT", "SIGTERM", "SIGHUP")
         with pytest.raises(SystemExit) as caught:
             os.kill(os.getpid(), number)
             signal.pause()
@@ -272,15 +272,15 @@ def test_a_signal_during_an_import_is_raised_again_later(monkeypatch):
         later.append((function, arguments))
         return mock.Mock()
 
-    monkeypatch.setattr("talkemo_cli.app.threading.Timer", timer)
+    monkeypatch.setattr("talkemo.compute.signals.threading.Timer", timer)
     code = mock.Mock(co_filename="<frozen importlib._bootstrap>")
     inside = mock.Mock(f_code=mock.Mock(co_filename="torch.py"), f_back=mock.Mock(f_code=code))
-    app._end(signal.SIGINT, inside)
+    signals._end(False, signal.SIGINT, inside)
     assert later == [(signal.raise_signal, (signal.SIGINT,))]
     with pytest.raises(KeyboardInterrupt):
-        app._end(signal.SIGINT, None)
+        signals._end(False, signal.SIGINT, None)
     with pytest.raises(SystemExit):
-        app._end(signal.SIGTERM, None)
+        signals._end(False, signal.SIGTERM, None)
 
 
 # ------------------------------------------------------------------------------------------ names
