@@ -137,6 +137,36 @@ def test_a_killed_batch_can_be_resumed(tmp_path, example_face, short_speech):
         )
 
 
+def test_an_interrupted_batch_leaves_nothing_hidden(tmp_path, example_face, short_speech):
+    """Ctrl-C reaches the processes when they have just begun to write."""
+    recordings, folder = [tmp_path / f"{number}.wav" for number in range(6)], tmp_path / "out"
+    for path in recordings:
+        path.write_bytes(short_speech.read_bytes())
+    folder.mkdir()
+    formats = ["--format", "npz", "--format", "glb", "--jobs", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "talkemo_cli",
+        "animate",
+        example_face,
+        *recordings,
+        "-o",
+        folder,
+    ]
+    running = subprocess.Popen(
+        list(map(str, [*command, *formats])),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for_partials(folder, running, 1)
+    os.killpg(running.pid, signal.SIGINT)
+    _, messages = running.communicate(timeout=HANG_S)
+    assert running.returncode == 130 and "Traceback" not in messages
+    assert not folder.exists() or not [p for p in folder.iterdir() if p.name.startswith(".")]
+
+
 def test_two_runs_with_one_output_leave_one_whole_file(tmp_path, example_face, short_speech):
     running = [start(tmp_path, example_face, short_speech, "a.npz", "a.mp4") for _ in range(2)]
     for process in running:

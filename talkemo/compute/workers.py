@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -13,13 +14,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 from ..errors import InputError, TalkemoError
 from ..extras import install_command
 from .signals import end_on_signals
 
+FORGETTING_S = 1.0  # that a pool has to forget tasks
 CLEANING_S = 5.0  # that a worker has to remove partial outputs
 SCHEDULER_TIMEOUT = "10s"  # how long to wait for the scheduler of a cluster
 
@@ -144,7 +145,7 @@ def _worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield pool
     except BaseException as error:
-        _end_all(list((pool._processes or {}).values()))  # their results are not needed any more
+        _abandon(pool)
         if isinstance(error, BrokenProcessPool):
             raise WorkerKilledError(
                 "a worker process was killed by the system",
@@ -155,8 +156,18 @@ def _worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _end_all(processes: list[BaseProcess]) -> None:
-    """End processes, and give them time to remove their partial outputs."""
+def _abandon(pool: ProcessPoolExecutor) -> None:
+    """End the processes of a pool, and give them time to remove their partial outputs."""
+    processes = list((pool._processes or {}).values())
+    manager: Any = pool._executor_manager_thread
+    # The pool forgets the tasks that have not begun before its processes end: in Python 3.11 its
+    # thread fails with a traceback when it reports an end to tasks that are cancelled already.
+    pool.shutdown(wait=False, cancel_futures=True)
+    deadline = time.monotonic() + FORGETTING_S
+    while manager is not None and manager.is_alive() and time.monotonic() < deadline:
+        if not pool._cancel_pending_futures:
+            break
+        time.sleep(0.005)
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + CLEANING_S
@@ -164,6 +175,8 @@ def _end_all(processes: list[BaseProcess]) -> None:
         process.join(max(0, deadline - time.monotonic()))
         if process.is_alive():
             process.kill()
+    if manager is not None:
+        manager.join()
 
 
 def _prepare_worker() -> None:
@@ -176,8 +189,10 @@ def _in_worker(function: Callable[[Any], Any], task: Any) -> Any:
     """Return the result of a task, or end this process if it shall end."""
     try:
         return function(task)
-    except SystemExit:  # after the task has removed its partial outputs
-        os._exit(1)  # the executor would take SystemExit for a result, and begin the next task
+    except SystemExit:
+        pass
+    gc.collect()  # what the task was about to write is removed when nothing refers to it any more
+    os._exit(1)  # the executor would take SystemExit for a result, and begin the next task
 
 
 def _end_with_parent() -> None:
