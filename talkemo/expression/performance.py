@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..networks.protocols import EmotionTransfer
 
 HELD_WINDOW_S = 1.5  # on either side of a frame: what lasts longer is held
+MOST_HELD = 2.0  # weight of a blend shape: a strong emotion moves the brows farther than 1 does
 HELD_PERCENTILE = 50  # of a blend shape's weight in the window is held
 SMOOTHING_S = 0.5  # standard deviation of the Gaussian that smooths the held weights
 SMOOTHED_DEVIATIONS = 2.0  # of the Gaussian, on either side
@@ -34,7 +35,7 @@ MAX_FPS = 240.0  # of the window: at higher rates it is shorter, which bounds th
 # to speech, to the gaze, or to how low the lids hang.
 TAKEN_AWAY = (
     *("brow", "eyeSquint", "eyeWide", "cheekSquint", "noseSneer", "mouthSmile", "mouthFrown"),
-    *("mouthDimple", "mouthStretch", "mouthPress"),
+    *("mouthDimple", "mouthStretch", "mouthPress", "mouthRoll", "mouthShrug"),
 )
 
 
@@ -106,7 +107,7 @@ class _Window:
             )
             return np.asarray(rows[inside], np.float32)
 
-        weights = face.fit_weights(around, gaze=False).astype(np.float32)
+        weights = face.fit_weights(around, gaze=False, most=MOST_HELD).astype(np.float32)
         held = percentile_filter(weights, HELD_PERCENTILE, size=size, mode="nearest")
         mean = uniform_filter1d(around, size[0], axis=0, mode="nearest")
         return Held(smooth(mean), smooth(held))

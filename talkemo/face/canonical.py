@@ -213,8 +213,9 @@ class Face:
         iterations: int = 80,
         gaze: bool = True,
         kept: np.ndarray | None = None,
+        most: float = 1.0,
     ) -> np.ndarray:
-        """Fit blend-shape weights in [0, 1] to coordinates by least squares.
+        """Fit blend-shape weights in [0, `most`] to coordinates by least squares.
 
         Parameters
         ----------
@@ -226,6 +227,7 @@ class Face:
         kept : (S, K), optional
             Measures of each blend shape, such as the opening of the lips, in which the weights are
             to equal the coordinates: an error in them counts as much as one of the whole face.
+        most : float
 
         Returns
         -------
@@ -233,7 +235,7 @@ class Face:
         """
         target = coordinates @ self.weights_to_coordinates.T
         allowed = [gaze or not name.startswith("eyeLook") for name in self.expression_names]
-        upper, gram = np.array(allowed, target.dtype), self.regularised_gram
+        upper, gram = most * np.array(allowed, target.dtype), self.regularised_gram
         if kept is not None:
             gram = gram + kept @ kept.T
             target = target + coordinates @ (self.coordinates_to_weights @ kept @ kept.T)
