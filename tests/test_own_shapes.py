@@ -32,6 +32,7 @@ from talkemo.formats.shape_map import map_template, read_shape_map
 from talkemo.formats.target_sets import target_sets
 from talkemo.pipelines.acting import bound_header
 from talkemo.pipelines.bind import describe_shapes
+from talkemo.pipelines.own_targets import own_shapes
 from talkemo_cli.app import main
 from talkemo_cli.bind import _shape_facts
 
@@ -711,6 +712,16 @@ def test_live_refuses_shapes_that_do_not_exist(
     audio = [str(silence)] if "--to" in arguments else []
     assert main(["live", str(example_face), *audio, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_shapes_without_brows_are_said_to_hardly_show_emotions(bound, characters):
+    for kind, targets, said in (
+        ("vrm", "own", True),
+        ("vrm", "both", False),
+        ("arkit", "own", False),
+    ):
+        _, notes = own_shapes(character_of(bound, characters[kind]), targets, None)
+        assert any("moves the brows" in note for note in notes) == said
 
 
 def test_a_template_of_a_mesh_without_shapes(example_face, capsys):

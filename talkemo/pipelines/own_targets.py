@@ -10,6 +10,7 @@ from pathlib import Path
 from ..binding import Binding
 from ..binding.own_shapes import OwnShapeFit, find_shapes
 from ..errors import InputError
+from ..face.canonical import ARKIT_NAMES
 from ..files.reading import printable
 from ..formats.animation import Header
 from ..formats.mesh_types import Mesh
@@ -18,6 +19,7 @@ from ..formats.target_names import OWN_CURVES
 from .options import ExportOptions, PathLike
 from .target_checks import uses_shapes
 
+BROW_SHAPES = [name for name in ARKIT_NAMES if name.startswith("brow")]
 NAME_THEM = "name them by --map: talkemo bind MESH --map-template prints one to fill in"
 
 
@@ -58,7 +60,7 @@ def with_targets(
 def own_shapes(
     binding: Binding, targets: str, shape_map: PathLike | None
 ) -> tuple[OwnShapeFit | None, list[str]]:
-    """Return what computes the weights of a mesh's own shapes, None for none, and a note.
+    """Return what computes the weights of a mesh's own shapes, None for none, and notes.
 
     Parameters
     ----------
@@ -102,7 +104,12 @@ def own_shapes(
             f"the character's own blend shapes ({counts}) show {own.mouth_shown:.0%} of the "
             "mouth's motion: ARKit's are written; --targets own drives them anyway"
         ]
-    return own, [f"the character's own blend shapes are driven: {counts}"]
+    notes = [f"the character's own blend shapes are driven: {counts}"]
+    if targets != "both" and set(BROW_SHAPES) <= set(own.found.missing):
+        notes.append(
+            "none of them moves the brows, so most emotions hardly show: --targets both adds ARKit's"
+        )
+    return own, notes
 
 
 def no_shapes(mesh: Mesh) -> InputError:
