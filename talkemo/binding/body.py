@@ -13,7 +13,7 @@ import scipy
 from ..face.canonical import Face
 from ..face.openings import COLUMNS
 from ..formats.mesh_types import Mesh
-from ..geometry.meshes import mesh_edges, vertex_normals
+from ..geometry.meshes import connected_pieces, mesh_edges, vertex_normals
 from .registration import Fit
 
 # Distance within which vertices count as duplicates, relative to the mesh's size.
@@ -44,10 +44,9 @@ def weld(mesh: Mesh, apart: np.ndarray | None = None) -> Welded:
     cell -= cell.min(0)  # below 2^21, so that a cell is one number: faster than comparing rows
     key = (cell[:, 0] << 42) + (cell[:, 1] << 21) + cell[:, 2]
     _, first, place = np.unique(key, return_index=True, return_inverse=True)
-    if apart is None:
+    if apart is None:  # else the normals of a cut's edges are alike
         normals = vertex_normals(mesh.vertices, mesh.faces)
         apart = np.einsum("vc,vc->v", normals, normals[first[place]]) < MAX_OPPOSITE_COSINE
-    # With `apart`, the normals of a cut's edges are alike.
     part = _touching_part(mesh.faces, place)
     key = (2 * place + apart) * (int(part.max()) + 1) + part
     _, first, merged = np.unique(key, return_index=True, return_inverse=True)
@@ -57,7 +56,7 @@ def weld(mesh: Mesh, apart: np.ndarray | None = None) -> Welded:
 
 
 def _touching_part(faces: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Return the number (N,) of the part of each vertex on a rim that touches no other rim; else 0.
+    """Return the number (N,) of the part whose rim touches the middle of another at a vertex; else 0.
 
     `place` (N,) is where vertices are; `faces` have them as the file does, without merging any.
     """
@@ -75,10 +74,7 @@ def _touching_part(faces: np.ndarray, place: np.ndarray) -> np.ndarray:
         return np.zeros(count, np.int64)
     # Parts are connected where rims meet at seams, too.
     node = np.where(touches, count + np.arange(count), place)
-    edges, _ = mesh_edges(node[faces])
-    graph = scipy.sparse.coo_matrix((np.ones(len(edges)), edges.T), (2 * count, 2 * count))
-    _, part = scipy.sparse.csgraph.connected_components(graph, directed=False)
-    return np.where(touches, part[node] + 1, 0)
+    return np.where(touches, connected_pieces(node[faces], 2 * count)[node] + 1, 0)
 
 
 class Body:

@@ -74,15 +74,26 @@ class FollowedSkin(Followed):
 
         Above the line of the lips it is that of the upper lip, below that of the lower one.
         """
+        above = points[:, 1] > self.features.lip_height(points[:, 0])
+        return self._motion_of_halves(points, above, self._lips)
+
+    def motion_of_lids(
+        self, points: np.ndarray, is_upper: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the motion (S, P, 3) of the lids' skin near points (P, 3), and its distance (P,).
+
+        `is_upper` (P,) bool says which points follow the upper lid.
+        """
+        upper, lower = (lid if len(lid.rows) else self for lid in self._lids)
+        return self._motion_of_halves(points, is_upper, (upper, lower))
+
+    def _motion_of_halves(
+        self, points: np.ndarray, is_first: np.ndarray, halves: tuple[Followed, Followed]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Motion (S, P, 3) of the first half near some points, and of the second near the others."""
         motion = np.zeros((len(self.body.targets), *points.shape))
         distance = np.full(len(points), np.inf)
-        above = points[:, 1] > self.features.lip_height(points[:, 0])
-        for half, of_half in zip((above, ~above), self._lips):
-            if half.any() and len(of_half.rows):
-                motion[:, half], distance[half] = of_half.motion(points[half])
+        for chosen, half in zip((is_first, ~is_first), halves):
+            if chosen.any() and len(half.rows):
+                motion[:, chosen], distance[chosen] = half.motion(points[chosen])
         return motion, distance
-
-    def motion_of_lid(self, points: np.ndarray, upper: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return the motion (S, P, 3) of one lid's skin near points (P, 3), and its distance."""
-        lid = self._lids[0 if upper else 1]
-        return lid.motion(points) if len(lid.rows) else self.motion(points)

@@ -42,6 +42,11 @@ FIT_ITERATIONS = 200
 # How much larger an emotion's weight may be than the parts of its recipe show that are at least this
 # fraction of the largest: happy is a smile, whatever the eyes do.
 EMOTION_ROOM, LEADING = 1.5, 0.9
+# Columns of ARKit's weights, the left corner of the mouth first.
+SMILES, FROWNS = (
+    [k for k, name in enumerate(ARKIT_NAMES) if name.startswith(start)]
+    for start in ("mouthSmile", "mouthFrown")
+)
 MOUTH_FACTOR = 4.0  # how much more a vertex of the lips counts than one of the cheeks
 INNER_PART_FACTOR = 0.2  # how much less one of teeth, tongue and lashes does
 MIN_FACE_SHARE = 0.5  # of a shape's squared displacement that lies on the face
@@ -363,6 +368,10 @@ class OwnShapeFit:
         self._scale = np.sqrt(np.diag(normal))
         self._normal = normal / np.outer(self._scale, self._scale)
         self._free = free
+        self._is_emotion = np.array([d.meaning.kind == "emotion" for d in self._driven], bool)
+        largest = self._recipes.max(1, keepdims=True, initial=1e-9)
+        leading = self._recipes * (self._recipes >= LEADING * largest)
+        self._leading = leading / np.maximum((leading**2).sum(1, keepdims=True), 1e-9)  # (K, 52)
 
     def _solve(self, moved: np.ndarray, arkit: np.ndarray) -> np.ndarray:
         """Weights (T, K') of the driven shapes, from products (T, K') and ARKit's weights."""
@@ -386,20 +395,11 @@ class OwnShapeFit:
 
         Otherwise a smile that is the only emotion of a character would narrow the eyes of others.
         """
-        is_emotion = np.array([d.meaning.kind == "emotion" for d in self._driven], bool)
-        largest = self._recipes.max(1, keepdims=True, initial=1e-9)
-        leading = self._recipes * (self._recipes >= LEADING * largest)
-        size = np.maximum((leading**2).sum(1), 1e-9)
-        # A mouth that is stretched smiles and frowns at once.
-        smile, frown = (
-            np.array([name.startswith(start) for name in ARKIT_NAMES])
-            for start in ("mouthSmile", "mouthFrown")
-        )
-        net = arkit.copy()
-        net[:, smile] -= arkit[:, frown]
-        net[:, frown] -= arkit[:, smile]
-        shown = EMOTION_ROOM * (net.clip(0) @ leading.T) / size
-        return np.where(is_emotion, shown.clip(0, 1), 1.0)
+        net = arkit.copy()  # a mouth that is stretched smiles and frowns at once
+        net[:, SMILES] -= arkit[:, FROWNS]
+        net[:, FROWNS] -= arkit[:, SMILES]
+        shown = EMOTION_ROOM * (net.clip(0) @ self._leading.T)
+        return np.where(self._is_emotion, shown.clip(0, 1), 1.0)
 
     def _expanded(self, weights: np.ndarray) -> np.ndarray:
         """Weights (T, K) of the file's shapes by those of the driven ones, with those at rest."""

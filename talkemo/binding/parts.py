@@ -335,11 +335,7 @@ def _hang(body: Body, piece: Piece, touch: _Touch, skin: FollowedSkin) -> None:
             is_upper = above[scipy.spatial.cKDTree(roots).query(points)[1]] > 0
         else:
             is_upper = np.full(len(points), above.mean() > 0)
-        motion = np.empty((len(body.targets), *points.shape), np.float32)
-        distance = np.empty(len(points))
-        for upper in np.unique(is_upper):
-            rows = is_upper == upper
-            motion[:, rows], distance[rows] = skin.motion_of_lid(points[rows], bool(upper))
+        motion, distance = skin.motion_of_lids(points, is_upper)
     else:
         motion, distance = skin.motion_of_lips(points)
     stiffness = HANGING_STIFFNESS_MM / (distance**2 + MIN_HANGING_MM**2)

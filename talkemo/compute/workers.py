@@ -61,11 +61,13 @@ def map_tasks(
     """
     if scheduler is not None:
         yield from _map_on_cluster(function, tasks, scheduler, on_failure)
-    elif on_failure is None:
+        return
+    run = partial(_in_worker, function)
+    if on_failure is None:
         with _worker_pool(jobs) as pool:
-            yield from pool.map(partial(_in_worker, function), tasks)
+            yield from pool.map(run, tasks)
     else:
-        yield from _map_despite_kills(function, tasks, jobs, on_failure)
+        yield from _map_despite_kills(run, tasks, jobs, on_failure)
 
 
 def _map_despite_kills(
@@ -83,7 +85,7 @@ def _map_despite_kills(
     while waiting:
         try:
             with _worker_pool(processes) as pool:
-                for result in pool.map(partial(_in_worker, function), waiting):
+                for result in pool.map(function, waiting):
                     yield result
                     del waiting[0]
         except WorkerKilledError as error:
@@ -164,9 +166,12 @@ def _abandon(pool: ProcessPoolExecutor) -> None:
     # thread fails with a traceback when it reports an end to tasks that are cancelled already.
     pool.shutdown(wait=False, cancel_futures=True)
     deadline = time.monotonic() + FORGETTING_S
-    while manager is not None and manager.is_alive() and time.monotonic() < deadline:
-        if not pool._cancel_pending_futures:
-            break
+    while (
+        manager is not None
+        and manager.is_alive()
+        and pool._cancel_pending_futures
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.005)
     for process in processes:
         process.terminate()

@@ -31,6 +31,7 @@ MAX_CHUNK_BYTES = 1 << 28  # vertices that are read at once; bounds the memory f
 MAX_VIDEO_FPS = 30.0  # of videos and pages; higher rates cost time without visible benefit
 # Metadata of performances of filmed people: the gain of their frowns, see expression/frown.py.
 FROWN_META = "frown"
+META_OF_EMOTION = ("emotion", "intensity", "timeline")
 MAX_BAKED_BYTES = 1 << 31  # all frames of a baked animation, which stay in memory until the last
 
 

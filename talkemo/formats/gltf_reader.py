@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..files.reading import printable, read_bytes, reading_errors
 from ..geometry.rigid import as_rotation
-from .animation import FROWN_META, check_coordinates, frames_per_chunk
+from .animation import FROWN_META, META_OF_EMOTION, check_coordinates, frames_per_chunk
 from .gltf_colours import read_colours
 from .gltf_file import MAX_GLB_BYTES, GltfFile
 from .gltf_origin import GltfOrigin, OriginPart
@@ -41,7 +41,7 @@ ALL_TRIANGLES = "all_triangles"  # accessor of all triangles, also those that ar
 # which come first, and accessor of those that are hidden, if any.
 OWN_TRIANGLES, OWN_VERTICES, OWN_HIDDEN = "own_triangles", "own_vertices", "own_hidden"
 # Metadata that are read again: text or numbers.
-META_OF_SPEECH = ("audio", "emotion", "intensity", "timeline")
+META_OF_SPEECH = ("audio", *META_OF_EMOTION)
 MAX_SPACE_RATIO = 1e12  # of lengths in the mesh and in the file
 
 
@@ -203,7 +203,7 @@ class GlbAnimation:
         return load
 
     def _read_mesh_space(self, tree: dict[str, Any]) -> np.ndarray:
-        """Set facing and unit from talkemo's extras; return the matrix (3, 3) into the mesh."""
+        """Set facing and metadata from talkemo's extras; return the matrix (3, 3) into the mesh."""
         about = _extras_of_talkemo(tree)
         if about is None:
             return np.eye(3)

@@ -181,11 +181,7 @@ class GlbWriter(FileWriter):
             # Other programs draw the triangles above only, and the eyeballs below.
             extras[ALL_TRIANGLES] = file.glb.add_triangles(surface.faces)
         if header.own is not None:
-            extras[OWN_TRIANGLES] = file.glb.add_triangles(header.own.faces)
-            extras[OWN_VERTICES] = count = len(header.own.rest)
-            hidden = np.flatnonzero(vertex_groups(header.own.attributes, count) == "hidden")
-            if len(hidden):
-                extras[OWN_HIDDEN] = file.glb.add_triangles(hidden)
+            extras |= _own_mesh(file, header.own)
         if (shown != visible).any():
             parts = file.glb.add_triangles(surface.faces[visible & ~shown])
             extras[PART_TRIANGLES] = parts
@@ -246,6 +242,16 @@ class GlbWriter(FileWriter):
                 continue
             mesh = file.add_mesh(part.name, file.primitive(surface, None, targets, material))
             file.scene.add_part(part.name, mesh)
+
+
+def _own_mesh(file: _File, own: Header) -> dict[str, int]:
+    """Extras by which talkemo reads a mesh again whose lips the file cuts."""
+    count = len(own.rest)
+    extras = {OWN_TRIANGLES: file.glb.add_triangles(own.faces), OWN_VERTICES: count}
+    hidden = np.flatnonzero(vertex_groups(own.attributes, count) == "hidden")
+    if len(hidden):
+        extras[OWN_HIDDEN] = file.glb.add(hidden.astype(np.uint32))
+    return extras
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,14 @@ from ..expression.head_motion import lids_of_gaze, weights_with_gaze
 from ..expression.heard import HeardEmotion
 from ..expression.performance import PerformanceTransfer
 from ..face.motion import Motion
-from ..formats.animation import FROWN_META, Frames, Header, Source, check_frames
+from ..formats.animation import (
+    FROWN_META,
+    META_OF_EMOTION,
+    Frames,
+    Header,
+    Source,
+    check_frames,
+)
 from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
 from ..formats.units import AUTO_UNIT, METRES_PER_UNIT
@@ -53,7 +60,6 @@ if TYPE_CHECKING:
 
 FORMATS_WITH_AUDIO = (".mp4", ".html")
 # Metadata of the original that does not hold for the changed animation.
-META_OF_EMOTION = ("emotion", "intensity", "timeline")
 REPLACED_META = (*META_OF_EMOTION, "facing")
 META_OF_MESH = ("mesh", "unit", "targets", ONE_SKIN)  # not that of another mesh
 
